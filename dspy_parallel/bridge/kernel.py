@@ -1,0 +1,180 @@
+"""Synchronous code that can wait for the event loop without blocking its thread.
+
+A *program* is one run of a sync function inside a greenlet. `drive()` is the coroutine that stands for
+it on the event loop, and `Program.wait_for()` is how the program waits: it steps the awaited coroutine
+*inside* the program's greenlet and switches to the driver only with what that coroutine yields, that is,
+with the futures that asyncio expects. The driver yields them on to the task. Hence:
+
+- there is no extra task: `asyncio.current_task()`, cancellation and timeouts are those of the caller;
+- the awaited coroutine runs inside the program too, so that sync code called from it can wait in turn;
+- an exception keeps one natural traceback from the coroutine through the sync frames to the caller.
+
+Two rules keep this correct, both found by breaking them:
+
+- Before every switch the program's parent is set to the greenlet that is running now. A task that was
+  started eagerly (`asyncio.eager_task_factory`) takes its first step in whatever greenlet created it and
+  all later ones in the loop's.
+- A program belongs to one task. Code that runs eagerly inside a program's greenlet but in another task is
+  not in the bridge: if it switched, it would suspend somebody else's step.
+
+Greenlets as stackful coroutines on asyncio are the method of SQLAlchemy's `greenlet_spawn` and of
+oremanj/greenback; the marker attribute below is SQLAlchemy's protocol for sharing a greenlet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, Protocol, TypeVar, cast
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from ..errors import BridgeError
+
+__all__ = ["Meter", "Program", "current_greenlet_program", "drive", "is_suspendable"]
+
+T = TypeVar("T")
+
+
+class Meter(Protocol):
+    """Is told when a program gets hold of its thread and when it lets go."""
+
+    def begin(self) -> None: ...
+    def end(self) -> None: ...
+
+
+class _Exit:
+    """Carries a `GreenletExit` raised by user code, which greenlet would otherwise turn into a result."""
+
+    __slots__ = ("exception",)
+
+    def __init__(self, exception: GreenletExit) -> None:
+        self.exception = exception
+
+
+class Program(greenlet):
+    """One run of a sync function on the event loop's own thread.
+
+    Args:
+        context: Where the program's context variables live; by default, the caller's own context, shared.
+        strict: Whether work that needs a thread is an error in this program.
+    """
+
+    # SQLAlchemy's `await_only` accepts any greenlet with this marker and switches to its parent with the
+    # awaitable itself; drive() understands that.
+    __sqlalchemy_greenlet_provider__ = True
+
+    __slots__ = ("closing", "strict", "task")
+
+    def __init__(self, context: contextvars.Context | None = None, *, strict: bool = False) -> None:
+        super().__init__(None, getcurrent())
+        self.gr_context = context if context is not None else getcurrent().gr_context
+        self.task = asyncio.current_task()
+        self.strict = strict
+        self.closing = False
+
+    def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            return fn(*args, **kwargs)
+        except GreenletExit as exc:
+            return _Exit(exc)
+
+    def wait_for(self, awaitable: Awaitable[T]) -> T:
+        """Suspend the program until the awaitable is done; called in the program's own greenlet."""
+        steps: Coroutine[Any, Any, T]
+        steps = awaitable if isinstance(awaitable, types.CoroutineType) else _await(awaitable)
+        try:
+            yielded = steps.send(None)
+            while True:
+                if self.closing:
+                    raise BridgeError(
+                        "await_() had to wait while its program was being closed (GeneratorExit), where nothing can "
+                        "wait any more. Cancel the task and await it instead of closing its coroutine."
+                    )
+                failure: BaseException | None = None
+                try:
+                    value = cast("greenlet", self.parent).switch((yielded,))
+                except BaseException as exc:
+                    failure = exc
+                if failure is None:
+                    yielded = steps.send(value)
+                else:
+                    # Outside the except clause, or it would become the context of unrelated exceptions.
+                    try:
+                        yielded = steps.throw(failure)
+                    finally:
+                        failure = None  # no cycle between a traceback and this frame
+        except StopIteration as stop:
+            # A coroutine never lets a StopIteration of its own out (PEP 479): this is its return.
+            return cast("T", stop.value)
+        finally:
+            steps.close()
+
+
+async def _await(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+def current_greenlet_program() -> Program | None:
+    """The program whose code is running now in this thread and task, if any."""
+    current = getcurrent()
+    if type(current) is not Program:
+        return None
+    return current if current.task is asyncio.current_task() else None
+
+
+def is_suspendable() -> bool:
+    """Whether the running greenlet is another library's inside one of ours, able to wait through its own driver.
+
+    That is the case in SQLAlchemy's `AsyncSession.run_sync` called from a program.
+    """
+    current: Any = getcurrent()
+    if not getattr(current, "__sqlalchemy_greenlet_provider__", False):
+        return False
+    while current is not None:
+        if type(current) is Program:
+            return current.task is asyncio.current_task()
+        current = current.parent
+    return False
+
+
+@types.coroutine
+def drive(
+    program: Program, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], meter: Meter | None = None
+) -> Generator[Any, Any, T]:
+    """Run `fn(*args, **kwargs)` as this program and wait for its result.
+
+    Must be awaited in the task that created the program.
+
+    Raises:
+        BaseException: Whatever `fn` raises. Cancellation is raised in `fn` at the point where it waits.
+    """
+    step: Callable[..., Any] = program.switch
+    payload: tuple[Any, ...] = (fn, args, kwargs)
+    while True:
+        program.parent = getcurrent()
+        if meter is not None:
+            meter.begin()
+        try:
+            message = step(*payload)
+        finally:
+            payload = ()  # no cycle between a traceback and this frame
+            if meter is not None:
+                meter.end()
+        if program.dead:
+            if type(message) is _Exit:
+                raise message.exception
+            return cast("T", message)
+        try:
+            # A tuple holds what a stepped coroutine yielded; anything else came from a library that
+            # switched to its parent with an awaitable of its own.
+            value = (yield message[0]) if type(message) is tuple else (yield from _await(message).__await__())
+        except GeneratorExit as exc:
+            program.closing = True
+            step, payload = program.throw, (exc,)
+        except BaseException as exc:
+            step, payload = program.throw, (exc,)
+        else:
+            step, payload = program.switch, (value,)

@@ -1,0 +1,50 @@
+"""Every error and warning that this package raises on its own account.
+
+All errors derive from `DSPyParallelError` and from the builtin that fits, so that both
+`except DSPyParallelError` and `except RuntimeError` do what a reader expects.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BlockingWarning",
+    "BridgeError",
+    "DSPyParallelError",
+    "DSPyParallelWarning",
+    "DecorationError",
+    "SeamError",
+    "ThreadRequiredError",
+    "UnknownEngineError",
+]
+
+
+class DSPyParallelError(Exception):
+    """Base class of all errors raised by dspy_parallel itself, never of errors in user code."""
+
+
+class BridgeError(DSPyParallelError, RuntimeError):
+    """The bridge was used where it cannot work: outside a bridged program, or on a loop that is gone."""
+
+
+class ThreadRequiredError(DSPyParallelError, RuntimeError):
+    """A program pinned to `engine="loop"` met a call that can only run in a thread."""
+
+
+class UnknownEngineError(DSPyParallelError, ValueError):
+    """An engine name that is none of `"auto"`, `"loop"` and `"thread"`."""
+
+
+class DecorationError(DSPyParallelError, TypeError):
+    """An object that cannot be made awaitable was decorated."""
+
+
+class SeamError(DSPyParallelError, ValueError):
+    """A seam's description is wrong, or its target does not exist."""
+
+
+class DSPyParallelWarning(UserWarning):
+    """Base class of all warnings of dspy_parallel."""
+
+
+class BlockingWarning(DSPyParallelWarning):
+    """A program blocked its thread between two awaits; the message names the file and line."""
