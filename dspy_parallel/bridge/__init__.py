@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from .engines import Engine, await_, call_in_thread, check_engine, in_bridge, is_coroutine_function, offload, run, start
+from .engines import (
+    Engine,
+    await_,
+    call_in_thread,
+    check_engine,
+    in_bridge,
+    is_coroutine_function,
+    is_generator_function,
+    offload,
+    run,
+    start,
+)
 from .placement import Placement, placement_of
 from .portal import run_sync
+from .threads import run_in_thread
 
 __all__ = [
     "Engine",
@@ -14,9 +26,11 @@ __all__ = [
     "check_engine",
     "in_bridge",
     "is_coroutine_function",
+    "is_generator_function",
     "offload",
     "placement_of",
     "run",
+    "run_in_thread",
     "run_sync",
     "start",
 ]

@@ -16,7 +16,7 @@ from .kernel import Program, current_greenlet_program, drive, is_suspendable
 from .placement import LoopMeter, Placement, ProbationMeter, placement_of
 from .threads import ThreadProgram, close_unused, current_thread_program, run_in_thread
 
-__all__ = ["Engine", "await_", "check_engine", "in_bridge", "is_coroutine_function", "offload", "run", "start"]
+__all__ = ["Engine", "await_", "check_engine", "in_bridge", "is_coroutine_function", "is_generator_function", "offload", "run", "start"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,6 +55,11 @@ def _kind(fn: Callable[..., Any]) -> Literal["sync", "coroutine", "generator"]:
 def is_coroutine_function(fn: Callable[..., Any]) -> bool:
     """Whether calling `fn` gives a coroutine; sees through partials and callable objects."""
     return _kind(fn) == "coroutine"
+
+
+def is_generator_function(fn: Callable[..., Any]) -> bool:
+    """Whether calling `fn` gives a generator, sync or async; sees through partials and callable objects."""
+    return _kind(fn) == "generator"
 
 
 def _current() -> Program | ThreadProgram | None:

@@ -201,9 +201,16 @@ def current_thread_program() -> ThreadProgram | None:
 
 
 async def run_in_thread(
-    fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], meter: ProbationMeter | None = None
+    fn: Callable[..., T],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    meter: ProbationMeter | None = None,
+    submit: Callable[[Callable[[], None]], None] = pool.submit,
 ) -> T:
     """Run `fn(*args, **kwargs)` in a worker thread, bridged to the running loop.
+
+    Args:
+        submit: Starts a job in the thread that is to run it; by default any thread of the pool.
 
     Raises:
         BaseException: Whatever `fn` raises.
@@ -211,7 +218,7 @@ async def run_in_thread(
     """
     program = ThreadProgram(asyncio.get_running_loop(), meter)
     context = contextvars.copy_context()
-    pool.submit(lambda: context.run(program.work, fn, args, kwargs))
+    submit(lambda: context.run(program.work, fn, args, kwargs))
     result = await program.serve()
     if meter is not None:
         meter.finished()

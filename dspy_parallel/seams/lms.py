@@ -1,0 +1,52 @@
+"""LM calls: the row that matters most. `lm(...)` inside the bridge becomes `await lm.acall(...)`."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from ..bridge import await_, call_in_thread, run
+from .single_flight import call_once
+from .table import Seam, register
+from .twins import is_twin
+
+__all__: list[str] = []
+
+_twins: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
+
+
+def _has_twin(lm: Any) -> bool:
+    """Whether `lm.acall` does what `lm.__call__` does."""
+    cls = type(lm)
+    valid = _twins.get(cls)
+    if valid is None:
+        valid = _twins[cls] = is_twin(cls, "__call__", "acall") and is_twin(cls, "forward", "aforward")
+    if not valid:
+        return False
+    own = vars(lm)
+    if ("forward" in own and "aforward" not in own) or ("__call__" in own and "acall" not in own):
+        return False
+    # DSPy 3.4: a custom engine object may come without an async counterpart.
+    return isinstance(own.get("_engine_spec", ""), str) or own.get("_async_engine_spec") is not None
+
+
+def _call(original: Callable[..., Any], lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if _has_twin(lm):
+        return await_(call_once(lm, args, kwargs))
+    return call_in_thread(original, args, kwargs, f"the LM class {type(lm).__qualname__} has no async counterpart")
+
+
+def _import_litellm(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """DSPy 3.3 and later import LiteLLM at the first call that needs it, which takes seconds: not on the loop."""
+    module = sys.modules.get("litellm")
+    if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+        return original(*args, **kwargs)
+    return await_(run(original, *args, engine="thread", **kwargs))
+
+
+register(
+    Seam("dspy.clients.base_lm:BaseLM.__call__", _call, overrides=True),
+    Seam("dspy.clients._litellm:_materialize_litellm", _import_litellm, optional=True),
+)
