@@ -1,0 +1,91 @@
+"""Environment of the tests: no network look-ups, DSPy's state fresh for each test, loops to run on."""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import functools
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# Before anything imports LiteLLM or DSPy: LiteLLM fetches a price list on import, and DSPy opens its disk cache.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+if "dspy" not in sys.modules:
+    _cache_directory = tempfile.mkdtemp(prefix="dspy-parallel-cache-")
+    os.environ["DSPY_CACHEDIR"] = _cache_directory
+    atexit.register(shutil.rmtree, _cache_directory, ignore_errors=True)
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests import leaks
+from tests.loops import LOOP_KINDS, run_on
+
+_slow_is_fine = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("default", max_examples=25, deadline=None, suppress_health_check=_slow_is_fine)
+settings.register_profile("matrix", max_examples=10, deadline=None, suppress_health_check=_slow_is_fine)
+settings.register_profile("stress", max_examples=1000, deadline=None, suppress_health_check=_slow_is_fine)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True)
+def fresh_dspy() -> Iterator[None]:
+    """DSPy's settings, history and caches are as after import once a test is over, even if it swapped them.
+
+    Tests that never import DSPy pay nothing.
+    """
+    cache = _built_cache()
+    yield
+    if "dspy" in sys.modules:
+        _reset_dspy(cache)
+
+
+def _built_cache() -> Any:
+    """DSPy's cache, unless there is none yet: from 3.4 on it is built when first read."""
+    return vars(sys.modules["dspy"]).get("cache") if "dspy" in sys.modules else None
+
+
+def _reset_dspy(cache: Any) -> None:
+    import dspy
+    from dspy.clients import base_lm
+
+    # Not `from dspy.dsp.utils import settings`: that is the Settings object of the same name.
+    dspy_settings = sys.modules["dspy.dsp.utils.settings"]
+
+    dspy_settings.main_thread_config.clear()
+    dspy_settings.main_thread_config.update(copy.deepcopy(dspy_settings.DEFAULT_CONFIG))
+    # The first thread and task to call dspy.configure() own the settings from then on.
+    dspy_settings.config_owner_thread_id = None
+    dspy_settings.config_owner_async_task = None
+    base_lm.GLOBAL_HISTORY.clear()
+    if cache is not None:
+        dspy.cache = cache
+    used = _built_cache()
+    if used is not None:
+        used.memory_cache.clear()
+        used.disk_cache.clear()
+
+
+@pytest.fixture(params=LOOP_KINDS)
+def loop_kind(request: pytest.FixtureRequest) -> str:
+    """Runs the test once for each kind of event loop of this interpreter."""
+    return request.param
+
+
+@pytest.fixture
+def run_here(loop_kind: str) -> Callable[..., Any]:
+    """`run_here(coro_fn, *args)`: run on a fresh loop, once for each kind of loop."""
+    return functools.partial(run_on, loop_kind)
+
+
+@pytest.fixture
+def no_leaks() -> Iterator[None]:
+    """Fails a test that leaves a thread at work, a task pending (under `run_on`) or a program suspended."""
+    leaks.left_pending.clear()
+    before = leaks.busy_threads()
+    yield
+    leaks.check(before)
