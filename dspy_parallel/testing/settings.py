@@ -1,0 +1,213 @@
+"""How the server behaves: plain data, checked when it is set, so that a typing error is found at its source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from dspy_parallel.testing.errors import SettingsError
+
+__all__ = ["FAULT_KINDS", "Fault", "Rule", "Settings", "Wanted"]
+
+FAULT_KINDS = (
+    "400",
+    "401",
+    "429",
+    "500",
+    "503",
+    "context_length",
+    "reset",
+    "stall",
+    "truncated",
+    "malformed_json",
+    "wrong_content",
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which requests a rule or a fault is meant for; everything that is given must hold."""
+
+    model: str | None = None
+    """A shell pattern for the model's name."""
+    match: re.Pattern[str] | None = None
+    """Searched in the last user message."""
+    request: re.Pattern[str] | None = None
+    """Searched in the text of all messages."""
+    ordinals: frozenset[int] | None = None
+    """Request numbers, counted from 1 since the start or the last reset."""
+
+    def fits(self, ordinal: int, model: str, last_user: str, text: str) -> bool:
+        """Whether a request is meant."""
+        return (
+            (self.ordinals is None or ordinal in self.ordinals)
+            and (self.model is None or fnmatchcase(model, self.model))
+            and (self.match is None or self.match.search(last_user) is not None)
+            and (self.request is None or self.request.search(text) is not None)
+        )
+
+    @classmethod
+    def take(cls, spec: dict[str, Any]) -> Wanted:
+        """Remove the selecting keys from a rule or fault and compile them."""
+        ordinals = spec.pop("ordinals", None)
+        return cls(
+            model=spec.pop("model", None),
+            match=_pattern(spec.pop("match", None)),
+            request=_pattern(spec.pop("request", None)),
+            ordinals=None if ordinals is None else frozenset(ordinals),
+        )
+
+
+@dataclass
+class Fault:
+    """One way to fail, and when: for every k-th request meant, with a probability, or for a number of times."""
+
+    kind: str
+    wanted: Wanted = field(default_factory=Wanted)
+    probability: float = 1.0
+    seed: int = 0
+    every: int = 1
+    times: int | None = None
+    retry_after: float | None = None
+    seconds: float | None = None
+    """How long a stall lasts; None is until the client leaves."""
+    after: float | None = None
+    """Seconds from receipt to the failure; None is at once, or the usual latency for faults with a body."""
+    message: str | None = None
+    seen: int = 0
+    injected: int = 0
+
+    @classmethod
+    def read(cls, spec: str | Mapping[str, Any]) -> Fault:
+        """Check one fault given as a kind or as a mapping."""
+        data = {"kind": spec} if isinstance(spec, (str, int)) else dict(spec)
+        data["kind"] = str(data.get("kind"))
+        if data["kind"] not in FAULT_KINDS:
+            raise SettingsError(f"Unknown fault kind {data['kind']!r}. Choose one of: {', '.join(FAULT_KINDS)}.")
+        wanted = Wanted.take(data)
+        return cls(wanted=wanted, **_known(cls, data, "fault"))
+
+
+@dataclass
+class Rule:
+    """A programmed reply: which requests it is for, and what they get."""
+
+    wanted: Wanted = field(default_factory=Wanted)
+    content: str | Sequence[str] | None = None
+    """Literal text; of several, one after another, from the first again after the last."""
+    fields: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    """Values of output fields, rendered in the format that the prompt asks for; the others are generated."""
+    tool_calls: Sequence[Mapping[str, Any]] | None = None
+    latency: float | None = None
+    fault: Fault | None = None
+    times: int | None = None
+    used: int = 0
+
+    @classmethod
+    def read(cls, spec: Mapping[str, Any]) -> Rule:
+        """Check one rule."""
+        data = dict(spec)
+        wanted = Wanted.take(data)
+        fault = data.pop("fault", None)
+        return cls(wanted=wanted, fault=None if fault is None else Fault.read(fault), **_known(cls, data, "rule"))
+
+
+
+@dataclass
+class Settings:
+    """Everything that `LMServer(...)` and `configure(...)` accept; see docs/testing.md for the meaning of each."""
+
+    latency: Any = 0.0
+    replies: list[Rule] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    max_concurrency: int | None = None
+    overflow: Literal["reject", "queue"] = "reject"
+    requests_per_minute: int | None = None
+    rate_window: float = 60.0
+    retry_after: float | None = None
+    hold: bool = False
+    gate: int | None = None
+    max_hold: float = 60.0
+    first_token_delay: float | None = None
+    inter_token_delay: float | None = None
+    words: int = 2
+    tool_rounds: int = 1
+    embedding_size: int = 8
+    models: list[str] = field(default_factory=lambda: ["test-model"])
+    log: bool = True
+    log_bodies: bool = False
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Set the given options, or none of them if one is wrong."""
+        checked = _known(type(self), dict(changes), "option")
+        if "replies" in checked:
+            checked["replies"] = _rules(checked["replies"])
+        if "faults" in checked:
+            checked["faults"] = _faults(checked["faults"])
+        if checked.get("overflow", "reject") not in ("reject", "queue"):
+            raise SettingsError(f"overflow is {checked['overflow']!r}; it is either 'reject' or 'queue'.")
+        if "latency" in checked:
+            _check_latency(checked["latency"])
+        for name, value in checked.items():
+            setattr(self, name, value)
+
+
+def _rules(replies: Any) -> list[Rule]:
+    """Rules from a list, from one rule, or from a mapping of patterns for the last user message to texts or rules."""
+    if replies is None:
+        return []
+    if isinstance(replies, Mapping):
+        names = {f.name for f in fields(Rule)} | {f.name for f in fields(Wanted)}
+        if set(replies) <= names and replies:
+            return [Rule.read(replies)]
+        return [
+            Rule.read({"match": pattern, **(reply if isinstance(reply, Mapping) else {"content": reply})})
+            for pattern, reply in replies.items()
+        ]
+    return [Rule.read(rule) for rule in replies]
+
+
+def _faults(faults: Any) -> list[Fault]:
+    """Faults from a list, from one kind, or from a mapping of kinds to probabilities or options."""
+    if faults is None:
+        return []
+    if isinstance(faults, str):
+        return [Fault.read(faults)]
+    if isinstance(faults, Mapping):
+        if "kind" in faults:
+            return [Fault.read(faults)]
+        return [
+            Fault.read({"kind": kind, **(how if isinstance(how, Mapping) else {"probability": how})})
+            for kind, how in faults.items()
+        ]
+    return [Fault.read(fault) for fault in faults]
+
+
+def _check_latency(latency: Any) -> None:
+    if isinstance(latency, Mapping):
+        for value in latency.values():
+            _check_latency(value)
+    elif isinstance(latency, (list, tuple)):
+        if not latency:
+            raise SettingsError("latency is an empty list; give at least one number of seconds.")
+        for value in latency:
+            _check_latency(value)
+    elif isinstance(latency, bool) or not isinstance(latency, (int, float)) or latency < 0:
+        raise SettingsError(f"latency is {latency!r}; give seconds, a list of seconds, or a mapping of models to these.")
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if text is None else re.compile(text, re.DOTALL)
+    except re.error as error:
+        raise SettingsError(f"{text!r} is not a regular expression: {error}.") from error
+
+
+def _known(cls: type, data: dict[str, Any], what: str) -> dict[str, Any]:
+    names = {f.name for f in fields(cls)} - {"wanted", "seen", "injected", "used"}
+    if unknown := sorted(set(data) - names):
+        raise SettingsError(f"Unknown {what} {', '.join(map(repr, unknown))}. Known: {', '.join(sorted(names))}.")
+    return data
