@@ -5,7 +5,7 @@ Importing this package fills the table; nothing is patched before `install()`.
 
 from __future__ import annotations
 
-from . import caching, executors, http, interpreters, lms, retrieval, stdlib, streaming, tools  # noqa: F401
+from . import attributes, caching, executors, http, interpreters, lms, retrieval, stdlib, streaming, tools  # noqa: F401
 from .table import Seam, add_seam, install, uninstall
 from .tools import loop_safe
 

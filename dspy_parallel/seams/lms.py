@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..bridge import await_, call_in_thread, run
 from .single_flight import call_once
 from .table import Seam, register
-from .twins import is_twin
+from .twins import await_twin, is_twin
 
 __all__: list[str] = []
 
@@ -34,7 +35,7 @@ def _has_twin(lm: Any) -> bool:
 
 def _call(original: Callable[..., Any], lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if _has_twin(lm):
-        return await_(call_once(lm, args, kwargs))
+        return await_twin(partial(call_once, lm), original, lm, args, kwargs)
     return call_in_thread(original, args, kwargs, f"the LM class {type(lm).__qualname__} has no async counterpart")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..bridge import await_, call_in_thread
 from .table import Seam, in_thread, register
-from .twins import is_twin
+from .twins import await_twin, is_twin
 
 __all__: list[str] = []
 
@@ -16,7 +16,7 @@ __all__: list[str] = []
 def _embed(original: Callable[..., Any], embedder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     # Embedder.acall calls a model that is a plain function on the loop.
     if isinstance(embedder.model, str) and is_twin(type(embedder), "__call__", "acall"):
-        return await_(embedder.acall(*args, **kwargs))
+        return await_twin(embedder.acall, original, embedder, args, kwargs)
     return call_in_thread(original, args, kwargs, "the embedding model is a sync function")
 
 

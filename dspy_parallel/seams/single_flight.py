@@ -30,7 +30,7 @@ def _key(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, .
     return asyncio.get_running_loop(), type(lm), lm.model, lm.model_type, repr((args, kwargs, lm.kwargs))
 
 
-async def call_once(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def call_once(lm: Any, *args: Any, **kwargs: Any) -> Any:
     """`await lm.acall(*args, **kwargs)`, after an equal call that is in flight."""
     key = _key(lm, args, kwargs)
     if key is None:

@@ -18,8 +18,9 @@ from typing import Any
 
 import wrapt
 
-from ..bridge import await_, call_in_thread, in_bridge
+from ..bridge import call_in_thread, in_bridge
 from ..errors import SeamError
+from .twins import await_twin
 
 __all__ = ["Handler", "Seam", "add_seam", "install", "register", "uninstall"]
 
@@ -34,13 +35,15 @@ class Seam:
     Attributes:
         target: `"package.module:name"` or `"package.module:Class.method"`.
         handler: Takes the call's place.
+        replacement: Instead of a handler: makes the function that replaces the original for good.
         overrides: Whether definitions of the method in subclasses, present and future, are covered too.
         optional: Whether the target is missing in some supported versions.
         everywhere: Whether the handler is called outside the bridge, too.
     """
 
     target: str
-    handler: Handler
+    handler: Handler | None = None
+    replacement: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
     overrides: bool = False
     optional: bool = False
     everywhere: bool = False
@@ -164,7 +167,10 @@ class _Table:
 
     def _wrap(self, owner: Any, name: str, seam: Seam) -> None:
         original = vars(owner)[name]
-        setattr(owner, name, _Patch(original, seam.handler, True if seam.everywhere else in_bridge))
+        if seam.replacement is not None:
+            setattr(owner, name, seam.replacement(original))
+        else:
+            setattr(owner, name, _Patch(original, seam.handler, True if seam.everywhere else in_bridge))
         self._restore.append(lambda: setattr(owner, name, original))
 
     def _cover_subclasses(self, base: type, name: str, seam: Seam) -> None:
@@ -252,6 +258,6 @@ def add_seam(target: str, awaits: Callable[..., Awaitable[Any]] | None = None) -
         def handler(original: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             # wrapt gives a builtin function's module as its instance
             bound = args if instance is None or isinstance(instance, ModuleType) else (instance, *args)
-            return await_(awaits(*bound, **kwargs))
+            return await_twin(awaits, original, awaits, bound, kwargs)
 
     _table.add(Seam(target, handler))

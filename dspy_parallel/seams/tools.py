@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from ..bridge import await_, call_in_thread, is_coroutine_function
 from .table import Seam, in_thread, register
+from .twins import await_twin
 
 __all__ = ["loop_safe"]
 
@@ -47,7 +48,7 @@ def loop_safe(fn: F) -> F:
 
 def _call(original: Callable[..., Any], tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if is_coroutine_function(tool.func):
-        return await_(tool.acall(*args, **kwargs))
+        return await_twin(tool.acall, original, tool, args, kwargs)
     if getattr(tool.func, _MARK, False):
         return original(*args, **kwargs)
     return call_in_thread(original, args, kwargs, f"the tool {tool.name} is a sync function; mark it loop_safe if it never blocks")

@@ -1,12 +1,20 @@
-"""When an async method may stand in for a sync one.
+"""Async twins: when one may stand in for a sync method, and how it is called.
 
-Only if no class has replaced the sync method without replacing its twin. A subclass that overrides `__call__`
-or `forward` alone means its override to be used; the async method that it inherits knows nothing of it.
+An inherited async method may not stand in for a sync one that a subclass has replaced: the override means to be
+used, and the inherited method knows nothing of it.
 """
 
 from __future__ import annotations
 
-__all__ = ["is_twin"]
+import contextvars
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..bridge import await_, call_in_thread
+
+__all__ = ["await_twin", "is_twin"]
+
+_running: contextvars.ContextVar[tuple[object, ...]] = contextvars.ContextVar("dspy_parallel_twins", default=())
 
 
 def _depth(cls: type, name: str) -> int | None:
@@ -23,3 +31,32 @@ def is_twin(cls: type, sync: str, twin: str) -> bool:
     """
     sync_depth, twin_depth = _depth(cls, sync), _depth(cls, twin)
     return twin_depth is not None and (sync_depth is None or twin_depth <= sync_depth)
+
+
+def await_twin(
+    twin: Callable[..., Awaitable[Any]],
+    original: Callable[..., Any],
+    owner: object,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Wait for `twin(*args, **kwargs)` in place of a sync call.
+
+    A twin may be written as a call of the sync method (`DummyLM.acall` in DSPy 3.0 is), which would bring it here
+    again and again. Such an inner call runs the original, in a thread.
+
+    Args:
+        owner: What the twin belongs to: the instance, or a function.
+    """
+    running = _running.get()
+    if any(other is owner for other in running):
+        return call_in_thread(original, args, kwargs, "its async counterpart calls it")
+
+    async def call() -> Any:
+        token = _running.set((*running, owner))
+        try:
+            return await twin(*args, **kwargs)
+        finally:
+            _running.reset(token)
+
+    return await_(call())
