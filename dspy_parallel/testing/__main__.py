@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--latency", type=float, help="seconds from request to reply")
     parser.add_argument("--config", help="JSON object of options, or @FILE that contains one")
     parser.add_argument(
-        "--option", action="append", default=[], metavar="NAME=JSON", help="one option, as for LMServer; may be repeated"
+        "--option", action="append", default=[], metavar="NAME=JSON", help="an option of LMServer; may be repeated"
     )
     parser.add_argument("--stop-with-stdin", action="store_true", help="stop when stdin closes")
     given = parser.parse_args(arguments)

@@ -25,8 +25,9 @@ _FINAL_FIELDS = re.compile(r"correct value mapping for (?:the field\(s\): )?((?:
 _SUBMIT_NAMES = re.compile(r"`SUBMIT\(([\w, ]+)\)`")
 
 
-def steer(conversation: Conversation, values: dict[str, Any], schemas: Mapping[str, Any], rounds: int) -> None:
-    """Replace, in place, those values that an agent acts on."""
+def steer(conversation: Conversation, values: dict[str, Any], schemas: Mapping[str, Any], rounds: int) -> set[str]:
+    """Replace, in place, those values that an agent acts on, and name them."""
+    before = dict(values)
     if "next_tool_name" in values and "next_tool_args" in values:
         _react(conversation, values, schemas["next_tool_name"], rounds)
     if "generated_code" in values:
@@ -41,6 +42,7 @@ def steer(conversation: Conversation, values: dict[str, Any], schemas: Mapping[s
         if tools and (chosen := _choose(tools, past, rounds)):
             arguments = _arguments(chosen, conversation.digest)
             values["tool_calls"] = {"tool_calls": [{"name": chosen.name, "args": arguments}]}
+    return {name for name, value in values.items() if value is not before[name]}
 
 
 def call_tools(conversation: Conversation, rounds: int) -> list[tuple[str, dict[str, Any]]]:

@@ -6,9 +6,11 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from dspy_parallel.testing import faults, sse, wire
 from dspy_parallel.testing.conversation import Conversation, read_conversation
@@ -39,7 +41,7 @@ class App:
         self.limits = Limits(self.settings, self.recorder)
         self.holds = Holds(self.settings, self.recorder)
         self._replayed: dict[str, int] = {}
-        self._connections: set[object] = set()
+        self._connections: set[RequestHandler] = set()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request of a client, or of the test that controls the server."""
@@ -137,7 +139,7 @@ class App:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await response.prepare(request)
         pending = opening
-        for piece, at in zip(middle[:stop], times):
+        for piece, at in zip(middle[:stop], times, strict=False):
             if entry.start + at > time.monotonic():
                 if pending:
                     await response.write(pending)
@@ -177,7 +179,8 @@ class App:
         transport = request.transport
         if transport is not None:
             faults.abort(transport, head)
-        return await asyncio.get_running_loop().create_future()
+        closed: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
+        return await closed
 
     def _client_left(self, entry: Entry) -> None:
         if entry.end is None:
@@ -208,7 +211,7 @@ class App:
             self.recorder.connections += 1
             self.recorder.peak_connections = max(self.recorder.peak_connections, self.recorder.connections)
 
-    def connection_closed(self, protocol: object) -> None:
+    def connection_closed(self, protocol: RequestHandler) -> None:
         """Forget a connection that carried requests."""
         if protocol in self._connections:
             self._connections.discard(protocol)
@@ -234,6 +237,9 @@ class App:
         if what == "reset":
             self._reset()
             return _json(recorder.snapshot())
+        if what == "restore":
+            await self._restore(data)
+            return _json(recorder.snapshot())
         if what == "release":
             self.holds.release(data.get("count"))
             return _json({})
@@ -244,6 +250,16 @@ class App:
                 return _json({"error": f"No such statistic: {error}"}, status=400)
             return _json({"reached": reached, "stats": recorder.snapshot()})
         return _json({"error": f"No control named {what!r}."}, status=404)
+
+    async def _restore(self, options: Mapping[str, Any]) -> None:
+        """Cut off whoever is connected, and be like a new server."""
+        for option in fields(Settings):
+            setattr(self.settings, option.name, getattr(Settings(), option.name))
+        self.settings.change(options)
+        for protocol in list(self._connections):
+            protocol.force_close()
+        await self.recorder.wait({"in_flight": 0, "queued": 0}, 5.0)
+        self._reset()
 
     def _reset(self) -> None:
         """Start counts, ordinals and everything that depends on them anew."""
@@ -258,7 +274,7 @@ class App:
 
 async def _sleep_until(due: float) -> None:
     """Wait for a moment of the monotonic clock; never early, though loops round their timers."""
-    while (rest := due - time.monotonic()) > 0:
+    while (rest := due - time.monotonic()) > 0:  # noqa: ASYNC110 - a clock, not a condition
         await asyncio.sleep(max(rest, 0.001))
 
 

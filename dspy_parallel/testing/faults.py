@@ -42,7 +42,8 @@ def choose_fault(faults: Iterable[Fault], ordinal: int, model: str, conversation
             continue
         if fault.seen % fault.every:
             continue
-        if fault.probability < 1 and random.Random(f"{fault.seed}:{fault.kind}:{ordinal}").random() >= fault.probability:
+        chance = random.Random(f"{fault.seed}:{fault.kind}:{ordinal}").random() if fault.probability < 1 else 0.0
+        if chance >= fault.probability:
             continue
         fault.injected += 1
         return fault

@@ -38,9 +38,7 @@ class _Server(web.Server):
         self._app.connection_closed(handler)
 
     def _make_request(self, message, payload, protocol, writer, task):  # type: ignore[no-untyped-def]
-        return web.BaseRequest(
-            message, payload, protocol, writer, task, self._loop, client_max_size=_LARGEST_BODY
-        )
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=_LARGEST_BODY)
 
 
 def run(app: App, *, port: int, stop_with_stdin: bool) -> None:
@@ -82,7 +80,7 @@ async def _serve(app: App, port: int, stop_with_stdin: bool) -> None:
             connection.transport.abort()
 
 
-def _watch_parent(gone: Callable[[], None]) -> None:
+def _watch_parent(gone: Callable[[], object]) -> None:
     """Call `gone` when stdin ends, or when the parent died but a fork of it still holds the pipe."""
     parent = os.getppid()
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from dspy_parallel.testing.baml import baml_schemas
 from dspy_parallel.testing.conversation import Conversation
 from dspy_parallel.testing.typenames import schema_for_type_name
 
@@ -34,7 +35,6 @@ _NAMES: dict[Form, re.Pattern[str]] = {
 }
 _TYPE_NAME = re.compile(r" \(must be formatted as a valid Python (.*)\)(?:, then|, and then|\.|$)", re.DOTALL)
 _NOTE = re.compile(r"\{(\w+)\} {8}# note: the value you produce (.*)")
-_BAML = re.compile(r"^Output field `(\w+)` should be of type: ", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,12 @@ def _plan(form: Form, requirements: str, system: str) -> Plan:
     if form == "chat":
         names = [n for n in names if n[1] != "completed"]
     notes = _notes(system)
+    described = baml_schemas(system)
     fields = []
     for i, name in enumerate(names):
         end = names[i + 1].start() if i + 1 < len(names) else len(requirements)
         typed = _TYPE_NAME.match(requirements[name.end() : end])
-        schema = _schema(notes.get(name[1]), typed[1] if typed else None)
+        schema = _schema(notes.get(name[1]), typed[1] if typed else None, described.get(name[1]))
         template = _nested_xml(name[1], system) if form == "xml" and name[1] not in notes else None
         fields.append(Field(name[1], schema, template))
     return Plan(form, tuple(fields))
@@ -131,13 +132,13 @@ def _notes(system: str) -> dict[str, str]:
     return notes
 
 
-def _schema(note: str | None, type_name: str | None) -> Mapping[str, Any]:
-    """The schema of a field by its note, which is exact, or by its type's name."""
+def _schema(note: str | None, type_name: str | None, described: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The schema of a field by its note, which is exact, by BAMLAdapter's description, or by its type's name."""
     named = schema_for_type_name(type_name) if type_name else None
     if named is not None and "enum" in named:
         return named  # the note loses the types of the members, as in Literal[1, 2]
     exact = schema_of_note(note) if note is not None else None
-    return exact or named or _STRING
+    return exact or named or described or _STRING
 
 
 def schema_of_note(note: str) -> Mapping[str, Any] | None:

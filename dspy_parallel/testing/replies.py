@@ -55,9 +55,9 @@ def reply_to(conversation: Conversation, rule: Rule | None, settings: Settings, 
     if plan.form == "text" and given:
         return Reply(json.dumps(given, ensure_ascii=False))
     values = {f.name: _value(f, conversation.digest, settings.words) for f in plan.fields}
-    steer(conversation, values, {f.name: f.schema for f in plan.fields}, settings.tool_rounds)
+    known = steer(conversation, values, {f.name: f.schema for f in plan.fields}, settings.tool_rounds)
     values.update({name: value for name, value in given.items() if name in values or plan.form == "json"})
-    return Reply(_render(plan, values, given, conversation, settings))
+    return Reply(_render(plan, values, known | set(given), conversation, settings))
 
 
 def _in_turn(options: Any, rule: Rule, choice: int) -> Any:
@@ -71,7 +71,7 @@ def _value(wanted: Field, digest: str, words: int) -> Any:
 
 
 def _render(
-    plan: Plan, values: Mapping[str, Any], given: Mapping[str, Any], conversation: Conversation, settings: Settings
+    plan: Plan, values: Mapping[str, Any], known: set[str], conversation: Conversation, settings: Settings
 ) -> str:
     if plan.form == "json":
         return json.dumps(values, ensure_ascii=False)
@@ -79,8 +79,8 @@ def _render(
         sections = [f"[[ ## {name} ## ]]\n{_plain(value)}" for name, value in values.items()]
         return "\n\n".join([*sections, "[[ ## completed ## ]]"])
     if plan.form == "xml":
-        return "\n\n".join(_xml_field(f, values[f.name], f.name in given) for f in plan.fields)
-    return value_for({"type": "string"}, conversation.digest, "reply", settings.words)
+        return "\n\n".join(_xml_field(f, values[f.name], f.name in known) for f in plan.fields)
+    return str(value_for({"type": "string"}, conversation.digest, "reply", settings.words))
 
 
 def _plain(value: Any) -> str:
@@ -92,8 +92,8 @@ def _plain(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _xml_field(wanted: Field, value: Any, is_given: bool) -> str:
-    if wanted.template is not None and not is_given:
+def _xml_field(wanted: Field, value: Any, is_known: bool) -> str:
+    if wanted.template is not None and not is_known:
         return _fill(wanted.template, wanted.name)
     if wanted.template is not None and isinstance(value, (dict, list)):
         return _xml(wanted.name, value)

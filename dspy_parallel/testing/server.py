@@ -8,10 +8,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dspy_parallel.testing.control import ask, ask_async
 from dspy_parallel.testing.errors import LMServerError, WaitTimeout
@@ -19,7 +20,18 @@ from dspy_parallel.testing.records import LoggedRequest, ServerStats
 
 __all__ = ["LMServer"]
 
-_SOURCES = str(Path(__file__).resolve().parents[2])
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+#: What the child runs: ``python -m dspy_parallel.testing`` without the parent package's `__init__`, which imports
+#: DSPy. That import takes five times as long as the rest of the start, and the server has no use for it.
+_PROGRAM = f"""
+import sys, types
+package = types.ModuleType("dspy_parallel")
+package.__path__ = [{str(_PACKAGE)!r}]
+sys.modules["dspy_parallel"] = package
+from dspy_parallel.testing.__main__ import main
+sys.exit(main())
+"""
 
 
 class LMServer:
@@ -85,13 +97,15 @@ class LMServer:
         with self._lock:
             if self._process is not None and self._process.poll() is None:
                 return self
-            process = _spawn(self._wanted_port)
-            try:
-                self._port = _await_port(process, self._startup_timeout)
-                ask(self._port, "configure", self._options)
-            except BaseException:
-                _end(process)
-                raise
+            # A file, not a pipe: nobody has to read along for the process not to block on a full one.
+            with tempfile.TemporaryFile() as stderr:
+                process = _spawn(self._wanted_port, stderr)
+                try:
+                    self._port = _await_port(process, self._startup_timeout, stderr)
+                    ask(self._port, "configure", self._options)
+                except BaseException:
+                    _end(process)
+                    raise
             self._process, self._owner = process, os.getpid()
             atexit.register(self.stop)
         return self
@@ -201,6 +215,19 @@ class LMServer:
         """
         return ServerStats.read(ask(self.port, "reset"))
 
+    def restore(self) -> None:
+        """Make the server as if it had just been started: the options of its construction, and nothing counted.
+
+        Requests in flight are cut off, and open connections with them. Cheaper than a new process where tests share
+        one; note that clients which pool connections by address then meet closed ones.
+
+        Example:
+            >>> with LMServer() as server:
+            ...     server.configure(latency=60)
+            ...     server.restore()
+        """
+        ask(self.port, "restore", self._options)
+
     def log(self) -> list[LoggedRequest]:
         """Every request since the start or the last reset, in order of arrival.
 
@@ -274,40 +301,39 @@ def _reached(answer: Any, counts: Mapping[str, int], timeout: float) -> ServerSt
     return stats
 
 
-def _spawn(port: int) -> subprocess.Popen[bytes]:
+def _spawn(port: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
     """Start the server's process, importing this very package wherever it lies."""
-    environment = dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [_SOURCES, environment.get("PYTHONPATH")]))
     return subprocess.Popen(
-        [sys.executable, "-m", "dspy_parallel.testing", "--port", str(port), "--stop-with-stdin"],
+        [sys.executable, "-c", _PROGRAM, "--port", str(port), "--stop-with-stdin"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
+        stderr=stderr,
         # Ctrl-C is for the test: it still wants the server's statistics while it cleans up.
         start_new_session=True,
     )
 
 
-def _await_port(process: subprocess.Popen[bytes], timeout: float) -> int:
-    """Read the line that tells the port, and keep stderr flowing for as long as the process lives."""
+def _await_port(process: subprocess.Popen[bytes], timeout: float, stderr: IO[bytes]) -> int:
+    """Read the line that tells the port."""
     said: list[bytes] = []
-    complaint: list[bytes] = []
-    assert process.stdout is not None
-    assert process.stderr is not None
-    reader = threading.Thread(target=lambda: said.append(process.stdout.readline()), daemon=True)  # type: ignore[union-attr]
-    drain = threading.Thread(target=lambda: complaint.extend(process.stderr), daemon=True)  # type: ignore[arg-type]
+
+    def read() -> None:
+        assert process.stdout is not None
+        said.append(process.stdout.readline())
+
+    reader = threading.Thread(target=read, daemon=True, name="dspy-parallel-testing-start")
     reader.start()
-    drain.start()
     reader.join(timeout)
+    in_time = bool(said)
     try:
         return int(json.loads(said[0])["port"])
     except (IndexError, ValueError, KeyError) as error:
         _end(process)
-        drain.join(5)
-        reason = f"did not listen within {timeout:g} s" if not said else f"ended with status {process.returncode}"
-        stderr = b"".join(complaint).decode(errors="replace").strip() or "(nothing)"
-        raise LMServerError(f"The LM test server {reason}. Its stderr:\n{stderr}") from error
+        reader.join(5)
+        reason = f"ended with status {process.returncode}" if in_time else f"did not listen within {timeout:g} s"
+        stderr.seek(0)
+        complaint = stderr.read().decode(errors="replace").strip() or "(nothing)"
+        raise LMServerError(f"The LM test server {reason}. Its stderr:\n{complaint}") from error
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -115,7 +115,6 @@ class Rule:
         return cls(wanted=wanted, fault=None if fault is None else Fault.read(fault), **_known(cls, data, "rule"))
 
 
-
 @dataclass
 class Settings:
     """Everything that `LMServer(...)` and `configure(...)` accept; see docs/testing.md for the meaning of each."""
@@ -196,7 +195,7 @@ def _check_latency(latency: Any) -> None:
         for value in latency:
             _check_latency(value)
     elif isinstance(latency, bool) or not isinstance(latency, (int, float)) or latency < 0:
-        raise SettingsError(f"latency is {latency!r}; give seconds, a list of seconds, or a mapping of models to these.")
+        raise SettingsError(f"latency is {latency!r}; give seconds, a list of them, or a mapping of models to these.")
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:
