@@ -6,17 +6,28 @@ import functools
 import inspect
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from greenlet import getcurrent
 
 from ..errors import BridgeError, ThreadRequiredError, UnknownEngineError
-from .kernel import Program, current_greenlet_program, drive, is_suspendable
+from .kernel import Program, chain, current_greenlet_program, drive, is_suspendable
 from .placement import LoopMeter, Placement, ProbationMeter, placement_of
 from .threads import ThreadProgram, close_unused, current_thread_program, run_in_thread
 
-__all__ = ["Engine", "await_", "check_engine", "in_bridge", "is_coroutine_function", "is_generator_function", "offload", "run", "start"]
+__all__ = [
+    "Engine",
+    "await_",
+    "call_in_thread",
+    "check_engine",
+    "in_bridge",
+    "is_coroutine_function",
+    "is_generator_function",
+    "offload",
+    "run",
+    "start",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,7 +54,7 @@ def _kind(fn: Callable[..., Any]) -> Literal["sync", "coroutine", "generator"]:
         fn = fn.func
     code = getattr(fn, "__code__", None)
     if code is None:
-        fn = getattr(type(fn), "__call__", fn)
+        fn = getattr(type(fn), "__call__", fn)  # noqa: B004 - the method itself is wanted
         code = getattr(fn, "__code__", None)
     flags = code.co_flags if code is not None else 0
     if flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
@@ -74,7 +85,8 @@ def in_bridge() -> bool:
 
     Example:
         ```python
-                from dspy_parallel import in_bridge, run
+        import asyncio
+        from dspy_parallel import in_bridge, run
 
         assert not in_bridge()
         assert asyncio.run(run(in_bridge))
@@ -102,7 +114,8 @@ def await_(awaitable: Awaitable[T]) -> T:
 
     Example:
         ```python
-                from dspy_parallel import await_, run
+        import asyncio
+        from dspy_parallel import await_, run
 
         async def fetch(n):
             await asyncio.sleep(0)
@@ -146,7 +159,8 @@ async def run(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kw
     loop once a few runs have shown that it does not block. Context variables are shared with the caller: what the
     function sets is seen afterwards, as after a plain call.
 
-    Nested runs are cheap: inside a program on the loop, another one is a plain call.
+    Runs nest: a program may await others, on either engine. Inside one that is pinned to `"loop"`, `"auto"` means
+    `"loop"`.
 
     Args:
         fn: A sync function, or a coroutine function, whose own code then runs on the loop while sync calls inside
@@ -165,7 +179,8 @@ async def run(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kw
 
     Example:
         ```python
-                from dspy_parallel import await_, run
+        import asyncio
+        from dspy_parallel import await_, run
 
         def program(n):
             await_(asyncio.sleep(0))
@@ -190,8 +205,7 @@ async def start(
 ) -> T:
     """`run()` for callers that have checked the engine and may know the program under another name.
 
-    Args:
-        known_as: What identifies the program to `engine="auto"`; by default `fn`.
+    That name, `known_as`, is the class or function by which `engine="auto"` remembers it; by default `fn`.
     """
     kind = _kind(fn)
     if kind == "generator":
@@ -199,29 +213,35 @@ async def start(
             f"{getattr(fn, '__qualname__', fn)} is a generator function: its body would run after the bridge is left. "
             "Run a function that consumes the generator and returns the result."
         )
-    if kind == "coroutine":
-        coroutine = cast("Coroutine[Any, Any, T]", fn(*args, **kwargs))
-        if current_greenlet_program() is not None:
-            return await coroutine
-        program = Program(strict=engine == "loop")
-        return await drive(program, program.wait_for, (coroutine,), {}, LoopMeter(None))
-
     outer = current_greenlet_program()
-    placement = placement_of(known_as if known_as is not None else fn) if engine == "auto" else None
-    if _needs_thread(engine, placement, outer):
-        meter = ProbationMeter(placement) if placement is not None and placement.state == "probation" else None
-        return await run_in_thread(fn, args, kwargs, meter)
-    if outer is not None:
-        return fn(*args, **kwargs)
-    return await drive(Program(strict=engine == "loop"), fn, args, kwargs, LoopMeter(placement))
+    within_strict = outer is not None and outer.strict
+    placement = None
+    if kind == "sync" and engine == "auto" and not within_strict:
+        placement = placement_of(known_as if known_as is not None else fn)
+    if kind == "sync" and _needs_thread(engine, placement):
+        probation = ProbationMeter(placement) if placement is not None and placement.state == "probation" else None
+        return await run_in_thread(fn, args, kwargs, probation)
+
+    program = Program(strict=within_strict or engine == "loop")
+    meter = LoopMeter(placement)
+    handled = sys.exc_info()[1]
+    try:
+        if kind == "coroutine":
+            result = await drive(program, program.wait_for, (fn(*args, **kwargs),), {}, meter)
+        else:
+            result = await drive(program, fn, args, kwargs, meter)
+    except BaseException as exc:
+        chain(exc, handled)
+        raise
+    finally:
+        handled = None  # no cycle between a traceback and this frame
+    meter.finished()
+    return cast("T", result)
 
 
-def _needs_thread(engine: Engine, placement: Placement | None, outer: Program | None) -> bool:
+def _needs_thread(engine: Engine, placement: Placement | None) -> bool:
     if placement is None:
         return engine == "thread"
-    if outer is not None:
-        # Inside a program on the loop, one on probation stays there: its stretches count as the outer one's.
-        return placement.state == "thread" and not outer.strict
     return _FREE_THREADED or placement.state != "loop"
 
 

@@ -33,7 +33,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from ..errors import BridgeError
 
-__all__ = ["Meter", "Program", "current_greenlet_program", "drive", "is_suspendable"]
+__all__ = ["Meter", "Program", "chain", "current_greenlet_program", "drive", "is_suspendable"]
 
 T = TypeVar("T")
 
@@ -41,8 +41,11 @@ T = TypeVar("T")
 class Meter(Protocol):
     """Is told when a program gets hold of its thread and when it lets go."""
 
-    def begin(self) -> None: ...
-    def end(self) -> None: ...
+    def begin(self) -> None:
+        """It has the thread now."""
+
+    def end(self) -> None:
+        """It waits, or has ended."""
 
 
 class _Exit:
@@ -75,7 +78,10 @@ class Program(greenlet):
         self.strict = strict
         self.closing = False
 
-    def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def run(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """The greenlet's body."""
         try:
             return fn(*args, **kwargs)
         except GreenletExit as exc:
@@ -84,7 +90,10 @@ class Program(greenlet):
     def wait_for(self, awaitable: Awaitable[T]) -> T:
         """Suspend the program until the awaitable is done; called in the program's own greenlet."""
         steps: Coroutine[Any, Any, T]
-        steps = awaitable if isinstance(awaitable, types.CoroutineType) else _await(awaitable)
+        # A coroutine that somebody else has begun to await must not be stepped: `await` raises what is right.
+        fresh = isinstance(awaitable, types.CoroutineType) and awaitable.cr_await is None
+        steps = cast("Coroutine[Any, Any, T]", awaitable) if fresh else _await(awaitable)
+        value: Any
         try:
             yielded = steps.send(None)
             while True:
@@ -93,7 +102,7 @@ class Program(greenlet):
                         "await_() had to wait while its program was being closed (GeneratorExit), where nothing can "
                         "wait any more. Cancel the task and await it instead of closing its coroutine."
                     )
-                failure: BaseException | None = None
+                value, failure = None, cast("BaseException | None", None)
                 try:
                     value = cast("greenlet", self.parent).switch((yielded,))
                 except BaseException as exc:
@@ -117,12 +126,38 @@ async def _await(awaitable: Awaitable[T]) -> T:
     return await awaitable
 
 
+def chain(exception: BaseException, handled: BaseException | None) -> None:
+    """Make `handled` what the exception happened in, as Python does for frames on one stack.
+
+    Greenlets and threads have a stack of their own, where the exception that the caller handles is not seen.
+    """
+    known: set[int] = set()  # no cycles: both chains may share links
+    link = handled
+    while link is not None and id(link) not in known:
+        known.add(id(link))
+        link = link.__context__
+    while handled is not None and id(exception) not in known:
+        known.add(id(exception))
+        if exception.__context__ is None:
+            exception.__context__ = handled
+            return
+        exception = exception.__context__
+
+
+def _is_running(program: Program) -> bool:
+    # While it is being closed there may be no task, or no running loop. Nothing can wait then, see wait_for().
+    if program.closing:
+        return True
+    try:
+        return program.task is asyncio.current_task()
+    except RuntimeError:  # no running loop, for instance in a forked child
+        return False
+
+
 def current_greenlet_program() -> Program | None:
     """The program whose code is running now in this thread and task, if any."""
     current = getcurrent()
-    if type(current) is not Program:
-        return None
-    return current if current.task is asyncio.current_task() else None
+    return current if type(current) is Program and _is_running(current) else None
 
 
 def is_suspendable() -> bool:
@@ -135,7 +170,7 @@ def is_suspendable() -> bool:
         return False
     while current is not None:
         if type(current) is Program:
-            return current.task is asyncio.current_task()
+            return _is_running(current)
         current = current.parent
     return False
 

@@ -9,42 +9,45 @@ its methods, and in the globals that it names, and whether those are taken.
 
 from __future__ import annotations
 
+import os
 import threading
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 __all__ = ["held_lock"]
 
 _LOCK = type(threading.Lock())
 _RLOCK = type(threading.RLock())
-_MISSING = object()
+_OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def _is_held(value: object) -> bool:
+def _is_held(value: Any) -> bool:
     kind = type(value)
     if kind is _LOCK:
-        return value.locked()  # type: ignore[attr-defined,no-any-return]
+        return bool(value.locked())
     if kind is _RLOCK:
-        return value._is_owned()  # type: ignore[attr-defined,no-any-return]
+        return bool(value._is_owned())
     if isinstance(value, threading.Condition):
-        return _is_held(value._lock)  # type: ignore[attr-defined]
-    # A semaphore does not know its initial value unless it is bounded. One that a program refers to
-    # was made to limit concurrency, so a program that waits near it is taken to be inside.
+        return _is_held(getattr(value, "_lock", None))
+    if isinstance(value, threading.BoundedSemaphore):
+        return bool(vars(value)["_value"] < vars(value)["_initial_value"])
+    # Any other semaphore does not know its initial value. One that a program refers to was made to limit
+    # concurrency, so a program that waits near it is taken to be inside.
     return isinstance(value, threading.Semaphore)
 
 
 def _named_values(frame: FrameType) -> list[tuple[str, Any]]:
     code = frame.f_code
     local = frame.f_locals
-    values = list(local.items())
-    owner = local.get(code.co_varnames[0], None) if code.co_argcount else None
-    attributes = getattr(owner, "__dict__", None)
-    if isinstance(attributes, dict):
-        values += [(f"{code.co_varnames[0]}.{name}", value) for name, value in list(attributes.items())]
-    for name in code.co_names:
-        value = frame.f_globals.get(name, _MISSING)
-        if value is not _MISSING:
-            values.append((name, value))
+    values: list[tuple[str, Any]] = list(local.items())
+    values += [(name, frame.f_globals[name]) for name in code.co_names if name in frame.f_globals]
+    owner = code.co_varnames[0] if code.co_argcount else None
+    for prefix, value in list(values):
+        attributes = getattr(value, "__dict__", None)
+        if isinstance(attributes, dict) and not isinstance(value, type):
+            # A method's owner may take its locks in other methods; of anything else, what this code names.
+            names = list(attributes) if prefix == owner and not isinstance(value, ModuleType) else code.co_names
+            values += [(f"{prefix}.{name}", attributes[name]) for name in names if name in attributes]
     return values
 
 
@@ -59,8 +62,9 @@ def held_lock(frame: FrameType | None, until: FrameType | None) -> str | None:
         For instance `"self._lock at app.py:12 in forward"`, or None.
     """
     while frame is not None and frame is not until:
-        for name, value in _named_values(frame):
-            if _is_held(value):
-                return f"{name} at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+        if not frame.f_code.co_filename.startswith(_OWN_CODE):
+            for name, value in _named_values(frame):
+                if _is_held(value):
+                    return f"{name} at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
         frame = frame.f_back
     return None

@@ -3,22 +3,22 @@
 A program that never blocks is best off on the loop; one that blocks there holds up everybody. Which kind it is
 cannot be known beforehand, and guessing wrong is expensive in one direction only (a 200-way fan-out of a
 blocking node took 40 s on the loop, 7 s in threads). So a program begins *on probation* in threads, as it would
-run without this library. A few runs without blocking promote it to the loop; a stretch that blocks keeps it in
-threads for good, or sends it back there.
+run without this library. A few clean runs promote it to the loop.
 
-The evidence, per stretch between two awaits:
+A run is *clean* if each of its stretches between two awaits is short, and explained by the thread's own CPU time. A
+short stretch keeps the GIL from beginning to end, so this holds in a crowd of threads too. Imports, the first use
+of something, or a thread starved by others make a run unclean, which proves nothing.
 
-- *clean*: the wall-clock time is explained by the thread's own CPU time, and both are short. A short stretch
-  keeps the GIL from beginning to end, so this holds in a crowd of threads too.
-- *blocking*: the time passed while the whole process was idle.
-- otherwise no verdict: imports, the first use of something, or a thread starved by others.
-
-A lock held across an await (see `locks`) counts as blocking.
+A *sign* of blocking is a stretch that stood still (see `stretches`), that computed for long on the loop, or a lock
+held across an await (see `locks`). The first sign sends the program back on probation, for ten times as many
+runs: it may have been the first use of something. The second one keeps it in threads for good. Runs that were
+already under way at the last sign count neither for nor against, so that a crowd of them is one sign, not many.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -26,7 +26,8 @@ import warnings
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import CodeType, FrameType, MethodType
+from functools import partial
+from types import FrameType, MethodType
 from typing import Any, Literal
 
 from ..errors import BlockingWarning
@@ -41,12 +42,18 @@ CLEAN_RUNS = 3
 """Clean runs before a program is promoted to the loop."""
 CLEAN_SECONDS = 0.005
 """Unexplained time that a clean stretch may have."""
-BLOCKED_SECONDS = 0.02
-"""Idle time that proves a stretch to be blocking."""
+BLOCKED_SECONDS = 0.035
+"""Time of standing still that is a sign of blocking; more than one tick."""
 BUSY_SECONDS = 0.1
 """CPU time in one stretch that is too long for an event loop."""
+SIGNS = 2
+"""Signs of blocking that keep a program in threads."""
+FORGIVEN_AFTER = 1000
+"""Clean runs after which an earlier sign is forgotten."""
 
 State = Literal["probation", "loop", "thread"]
+
+_lock = threading.Lock()
 
 
 @dataclass
@@ -56,34 +63,48 @@ class Placement:
     Attributes:
         name: The program's name, for people.
         state: `"probation"` (in threads, being watched), `"loop"` or `"thread"`.
-        reason: Why it is in threads, with file and line; empty otherwise.
-        clean_runs: Runs without a sign of blocking so far.
-        busy_stretches: Stretches that computed for too long on the loop.
+        reason: The last sign of blocking, with file and line; empty if there was none.
+        clean_runs: Clean runs since then.
+        signs: Signs of blocking so far.
     """
 
     name: str
     state: State = "probation"
     reason: str = ""
     clean_runs: int = 0
-    busy_stretches: int = 0
+    signs: int = 0
 
-    def ran_clean(self) -> None:
-        self.clean_runs += 1
-        if self.state == "probation" and self.clean_runs >= CLEAN_RUNS:
-            self.state = "loop"
-
-    def blocked(self, reason: str, sighting: Sighting | None = None) -> None:
-        """Keep the program in threads from now on, and say so once."""
-        if self.state == "thread":
+    def ran_clean(self, signs: int) -> None:
+        """Count a clean run that began when there had been so many signs of blocking."""
+        if signs != self.signs:
             return
-        self.state, self.reason = "thread", reason
+        self.clean_runs += 1
+        if self.state == "probation" and self.clean_runs >= CLEAN_RUNS * 10**signs:
+            self.state = "loop"
+        if self.clean_runs >= FORGIVEN_AFTER:
+            self.signs = 0
+
+    def blocked(self, signs: int, reason: str, sighting: Sighting | None = None) -> None:
+        """Note a sign of blocking in a run that began when there had been so many; the last one is said aloud."""
+        with _lock:
+            if signs != self.signs or self.state == "thread":
+                return
+            self.signs += 1
+            self.clean_runs, self.reason = 0, reason
+            self.state = "thread" if self.signs >= SIGNS else "probation"
+        if self.state == "thread":
+            self._warn(sighting)
+        else:
+            logger.info("%s %s; it is on probation in worker threads.", self.name, reason)
+
+    def _warn(self, sighting: Sighting | None) -> None:
         message = (
-            f"{self.name} {reason}. It runs in worker threads instead of on the event loop. Move the blocking call "
-            "out, decorate it with offload, or pin the program with engine='thread' to silence this warning."
+            f"{self.name} {self.reason}. It runs in worker threads instead of on the event loop. Move the blocking "
+            "call out, decorate it with offload, or pin the program with engine='thread' to silence this warning."
         )
         try:
             if sighting is None:
-                warnings.warn(message, BlockingWarning, stacklevel=2)
+                warnings.warn(message, BlockingWarning, stacklevel=3)
             else:
                 warnings.warn_explicit(message, BlockingWarning, sighting.filename, sighting.line)
         except BlockingWarning:
@@ -91,8 +112,8 @@ class Placement:
             logger.warning(message)
 
 
-_placements: weakref.WeakKeyDictionary[Any, Placement] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
+# By identity: two code objects are equal if they look the same, even in different files.
+_placements: dict[int, tuple[weakref.ref[Any], Placement]] = {}
 
 
 def placement_of(program: Callable[..., Any] | type) -> Placement:
@@ -100,30 +121,43 @@ def placement_of(program: Callable[..., Any] | type) -> Placement:
 
     Args:
         program: A class whose instances are programs, or a function. Functions made anew from the same source
-            line (lambdas, closures) count as one program; partials count as what they wrap.
+            line (lambdas, closures) count as one program; partials and decorated functions count as what they wrap.
     """
     key = _key(program)
-    try:
-        placement = _placements.get(key)
-    except TypeError:  # no weak references: such a program is on probation forever
-        return Placement(_name(program))
-    if placement is None:
-        with _lock:
-            placement = _placements.setdefault(key, Placement(_name(program)))
-    return placement
+    number = id(key)
+    found = _placements.get(number)
+    if found is None:
+        try:
+            alive = weakref.ref(key, lambda _: _placements.pop(number, None))
+        except TypeError:  # no weak references: such a program is on probation forever
+            return Placement(_name(program))
+        found = _placements.setdefault(number, (alive, Placement(_name(program))))
+    return found[1]
 
 
-def _key(program: Any) -> CodeType | type | Any:
-    while hasattr(program, "func"):  # functools.partial
-        program = program.func
-    if isinstance(program, MethodType):
-        program = program.__func__
+def _key(program: Any) -> Any:
+    program = _unwrapped(program)
     if isinstance(program, type):
         return program
     return getattr(program, "__code__", None) or type(program)
 
 
+def _unwrapped(program: Any) -> Any:
+    while not isinstance(program, type):
+        if isinstance(program, partial):
+            program = program.func
+        elif isinstance(program, MethodType):
+            program = program.__func__
+        elif (wrapped := getattr(program, "__wrapped__", None)) is not None:
+            # Otherwise all functions with the same decorator would be one program.
+            program = wrapped
+        else:
+            break
+    return program
+
+
 def _name(program: Any) -> str:
+    program = _unwrapped(program)
     named = program if hasattr(program, "__qualname__") else type(program)
     return f"{named.__module__}.{named.__qualname__}"
 
@@ -131,54 +165,66 @@ def _name(program: Any) -> str:
 class LoopMeter:
     """Watches one run on the event loop; cheap enough for every stretch."""
 
-    __slots__ = ("_outer", "_placement", "_slot", "_started")
+    __slots__ = ("_clean", "_outer", "_placement", "_signs", "_slot", "_started")
 
     def __init__(self, placement: Placement | None) -> None:
         self._placement = placement
+        self._signs = placement.signs if placement is not None else 0
+        self._clean = True
         self._slot = current_slot()
         self._slot.on_loop = True
         self._outer = self._started = 0.0
 
     def begin(self) -> None:
+        """The program gets the loop's thread."""
         slot = self._slot
         self._outer = slot.started
         self._started = slot.started = time.perf_counter()
 
     def end(self) -> None:
+        """The program lets go of it."""
         slot = self._slot
         seen = slot.seen
-        if seen is not None:
-            slot.seen, slot.reported = None, False
-            if self._placement is not None and seen.at >= self._started:
+        if seen is not None and seen.started == self._started:
+            slot.seen = None
+            self._clean = False
+            if self._placement is not None:
                 self._judge(self._placement, seen)
         slot.started = self._outer
 
     def _judge(self, placement: Placement, seen: Sighting) -> None:
-        idle = _idle_since(seen)
-        if idle >= BLOCKED_SECONDS:
-            placement.blocked(_blocked_text(time.perf_counter() - self._started, seen), seen)
-        elif seen.thread_cpu is not None and time.thread_time() - seen.thread_cpu >= BUSY_SECONDS:
-            placement.busy_stretches += 1
-            if placement.busy_stretches > 1:  # once may be the first use of something
-                placement.blocked(f"computed for over {BUSY_SECONDS:.1f} s without an await at {seen.where}", seen)
+        if seen.blocked >= BLOCKED_SECONDS:
+            placement.blocked(self._signs, _blocked_text(time.perf_counter() - self._started, seen), seen)
+        elif self._slot.has_clock and self._slot.cpu() - seen.first_cpu >= BUSY_SECONDS:
+            reason = f"computed for over {BUSY_SECONDS:.1f} s without an await at {seen.where}"
+            placement.blocked(self._signs, reason, seen)
+
+    def finished(self) -> None:
+        """The run has ended without an exception."""
+        if self._clean and self._placement is not None:
+            self._placement.ran_clean(self._signs)
 
 
 class ProbationMeter:
     """Watches one run in a worker thread, to find out whether the loop could have carried it."""
 
-    __slots__ = ("_clean", "_cpu", "_modules", "_placement", "_root", "_slot", "_started")
+    __slots__ = ("_clean", "_cpu", "_held", "_modules", "_placement", "_signs", "_slot", "_started")
 
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
+        self._signs = placement.signs
         self._clean = True
 
     def begin(self) -> None:
+        """The program computes in its thread."""
         slot = self._slot = current_slot()
+        slot.on_loop = False
         self._modules = len(sys.modules)
         self._cpu = time.thread_time()
         self._started = slot.started = time.perf_counter()
 
     def end(self) -> None:
+        """The program waits, or has ended."""
         slot = self._slot
         wall = time.perf_counter() - self._started
         cpu = time.thread_time() - self._cpu
@@ -187,26 +233,33 @@ class ProbationMeter:
             return
         self._clean = False
         imported = len(sys.modules) != self._modules
-        if seen is not None and seen.at >= self._started and not imported and _idle_since(seen) >= BLOCKED_SECONDS:
-            self._placement.blocked(_blocked_text(wall, seen), seen)
+        if seen is not None and seen.started == self._started and seen.blocked >= BLOCKED_SECONDS and not imported:
+            self._placement.blocked(self._signs, _blocked_text(wall, seen), seen)
 
     def waiting(self, frame: FrameType | None, until: FrameType | None) -> None:
         """Look for held locks; called in the program's thread when it is about to wait."""
-        if self._placement.state == "probation":
-            held = held_lock(frame, until)
-            if held is not None:
-                self._clean = False
-                self._placement.blocked(f"holds {held} while it waits")
+        self._held = held_lock(frame, until) if self._placement.state == "probation" else None
+
+    def waited(self, frame: FrameType | None, until: FrameType | None) -> None:
+        """Look again; somebody else's short use of a lock is over by now."""
+        if self._held is not None and held_lock(frame, until) == self._held:
+            self._clean = False
+            self._placement.blocked(self._signs, f"holds {self._held} while it waits")
 
     def finished(self) -> None:
+        """The run has ended without an exception."""
         if self._clean:
-            self._placement.ran_clean()
-
-
-def _idle_since(seen: Sighting) -> float:
-    """Seconds since the sighting in which nobody in this process computed."""
-    return time.perf_counter() - seen.at - (time.process_time() - seen.process_cpu)
+            self._placement.ran_clean(self._signs)
 
 
 def _blocked_text(wall: float, seen: Sighting) -> str:
     return f"blocked its thread for {wall:.2f} s at {seen.where}"
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

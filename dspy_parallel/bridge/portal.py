@@ -13,18 +13,22 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextvars
+import logging
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ..errors import BridgeError
 from .engines import Engine, await_, check_engine, in_bridge, is_coroutine_function, start
-from .threads import adopt
+from .threads import Outcome
 
 __all__ = ["run_sync"]
 
 T = TypeVar("T")
+_MISSING = object()
+
+logger = logging.getLogger("dspy_parallel")
 
 EXIT_SECONDS = 5.0
 """How long the interpreter's exit waits for programs that are still being cancelled."""
@@ -33,13 +37,19 @@ EXIT_SECONDS = 5.0
 class _Portal:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self.stopping = False
         self._thread = threading.Thread(target=self._serve, name="dspy-parallel-loop", daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            while not self.stopping:
+                try:
+                    self.loop.run_forever()
+                except BaseException:
+                    # SystemExit or KeyboardInterrupt in a task that a program left behind. Others need this loop.
+                    logger.exception("A task on the event loop that serves sync callers tried to end it.")
             tasks = asyncio.all_tasks(self.loop)
             for task in tasks:
                 task.cancel()
@@ -54,11 +64,13 @@ class _Portal:
         return threading.current_thread() is self._thread
 
     def stop(self) -> None:
+        self.stopping = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(EXIT_SECONDS)
 
 
 _portal: _Portal | None = None
+_inherited: list[_Portal] = []
 _lock = threading.Lock()
 
 
@@ -80,10 +92,13 @@ def _stop() -> None:
 
 
 def _after_fork() -> None:
-    # The child has the loop object but no thread that runs it. Don't close it: its selector is shared with the
-    # parent. The child makes a loop of its own when it needs one.
+    # The child has the loop object but no thread that runs it; it makes one of its own when it needs it. The
+    # inherited one must not even be collected: closing it would take the parent's wake-up call off the selector that
+    # both share.
     global _portal, _lock
     _lock = threading.Lock()
+    if _portal is not None:
+        _inherited.append(_portal)
     _portal = None
 
 
@@ -134,28 +149,29 @@ def run_sync(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kwa
             "run_sync() was called on the event loop that serves sync callers, in code that is not bridged: it would "
             "wait for itself. Await run() there instead."
         )
-    done: concurrent.futures.Future[tuple[T, contextvars.Context]] = concurrent.futures.Future()
+    done: concurrent.futures.Future[tuple[Outcome, contextvars.Context]] = concurrent.futures.Future()
     tasks: list[asyncio.Task[None]] = []
-    context = contextvars.copy_context()
 
     async def program() -> None:
         try:
-            value = await start(fn, args, kwargs, engine)
+            outcome = Outcome(await start(fn, args, kwargs, engine))
         except BaseException as exc:  # also SystemExit: it belongs to the caller, not to the shared loop
-            done.set_exception(exc)
-        else:
-            done.set_result((value, contextvars.copy_context()))
+            # A cancel by _stop() finds only daemon threads still waiting. They are to end without a word.
+            ended = portal.stopping and isinstance(exc, asyncio.CancelledError)
+            outcome = Outcome(exception=SystemExit() if ended else exc)
+        done.set_result((outcome, contextvars.copy_context()))
 
     def begin() -> None:
         tasks.append(portal.loop.create_task(program()))
 
-    portal.loop.call_soon_threadsafe(begin, context=context)
+    portal.loop.call_soon_threadsafe(begin, context=contextvars.copy_context())
     try:
-        value, after = done.result()
-    except BaseException:
-        if not done.done():  # not the program's exception, but one raised in this thread: KeyboardInterrupt
-            portal.loop.call_soon_threadsafe(lambda: tasks[0].cancel())
-            concurrent.futures.wait([done])
+        outcome, context = done.result()
+    except BaseException:  # raised in this thread: KeyboardInterrupt
+        portal.loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+        concurrent.futures.wait([done])
         raise
-    adopt(after)
-    return value
+    for variable, value in context.items():
+        if variable.get(_MISSING) is not value:
+            variable.set(value)
+    return cast("T", outcome.unwrap())

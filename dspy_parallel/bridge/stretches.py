@@ -2,9 +2,11 @@
 
 Each thread that runs programs has a slot that says since when the present stretch has been running. Writing it
 costs two clock readings per stretch. All else is done by one watching thread, and only when a stretch has
-become long: it notes where the stretch is and how much CPU time the thread and the process have used, so that
-at the stretch's end one can tell *blocked* (the time went by while the whole process was idle) from *busy* (the
-thread computed) and from *starved* (others computed while this thread waited for the GIL: no verdict).
+become long: it notes where the stretch is, and for how long its thread then stands still.
+
+*Standing still* is not the same as taking long. On a busy machine, or among many threads that want the GIL, every
+stretch takes long. So time counts as blocked only from tick to tick, and only if in that tick the thread used no
+CPU time while the watching thread, which has to get a CPU and the GIL just the same, was on time.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ __all__ = ["Sighting", "Slot", "current_slot"]
 logger = logging.getLogger("dspy_parallel")
 
 TICK_SECONDS = 0.02
+LATE_SECONDS = 0.01
+"""A tick that came later than this proves nothing: the machine is too busy."""
+IDLE_SHARE = 0.05
+"""CPU time per tick that a thread may use and still count as standing still."""
 LONG_SECONDS = 0.03
 """A stretch of this length is looked at."""
 STUCK_SECONDS = 2.0
@@ -32,40 +38,61 @@ _NOT_USER_CODE = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstd
 _OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sighting:
-    """What the watching thread saw of a long stretch."""
+    """What the watching thread sees of a long stretch.
 
-    at: float
-    thread_cpu: float | None
-    process_cpu: float
+    Attributes:
+        started: When the stretch began; tells it from others in the same thread.
+        first_cpu: The thread's CPU time when it was first seen.
+        last_cpu: The same when it was last seen.
+        blocked: Seconds in which it certainly stood still.
+    """
+
+    started: float
+    first_cpu: float
+    last_cpu: float
     filename: str
     line: int
     function: str
+    blocked: float = 0.0
+    reported: bool = False
 
     @property
     def where(self) -> str:
+        """File, line and function, for people."""
         return f"{self.filename}:{self.line} in {self.function}"
 
 
 class Slot:
     """The stretch that runs in one thread now."""
 
-    __slots__ = ("__weakref__", "on_loop", "reported", "seen", "started", "thread")
+    __slots__ = ("_clock", "on_loop", "seen", "started", "thread")
 
-    def __init__(self, thread: threading.Thread) -> None:
-        self.thread = thread
+    def __init__(self) -> None:
+        self.thread = threading.current_thread()
         self.started = 0.0  # perf_counter seconds; 0: no stretch is running
         self.seen: Sighting | None = None
         self.on_loop = False
-        self.reported = False
+        try:
+            # Here, in the thread itself: asking for the clock of a thread that has ended can crash the process.
+            self._clock: int | None = time.pthread_getcpuclockid(threading.get_ident())
+        except (AttributeError, OSError):
+            self._clock = None
 
+    @property
+    def has_clock(self) -> bool:
+        """Whether `cpu()` is this thread's alone."""
+        return self._clock is not None
 
-def _thread_cpu(ident: int | None) -> float | None:
-    try:
-        return time.clock_gettime(time.pthread_getcpuclockid(ident or 0))
-    except (AttributeError, OSError):  # not on this platform, or the thread has just ended
-        return None
+    def cpu(self) -> float:
+        """CPU seconds used by the thread; by the whole process on platforms where threads cannot be asked."""
+        if self._clock is not None:
+            try:
+                return time.clock_gettime(self._clock)
+            except OSError:  # the thread has just ended
+                pass
+        return time.process_time()
 
 
 def _culprit(frame: FrameType) -> FrameType:
@@ -73,10 +100,19 @@ def _culprit(frame: FrameType) -> FrameType:
     candidate: FrameType | None = frame
     while candidate is not None:
         filename = candidate.f_code.co_filename
-        if not filename.startswith(("<frozen", *_NOT_USER_CODE)) and not filename.startswith(_OWN_CODE):
+        if not filename.startswith(("<frozen", _OWN_CODE, *_NOT_USER_CODE)):
             return candidate
         candidate = candidate.f_back
     return frame
+
+
+def _sighting(slot: Slot, started: float, frame: FrameType) -> Sighting:
+    culprit = _culprit(frame)
+    code = culprit.f_code
+    # co_qualname exists from Python 3.11 on.
+    name: str = getattr(code, "co_qualname", code.co_name)
+    cpu = slot.cpu()
+    return Sighting(started, cpu, cpu, code.co_filename, culprit.f_lineno, name)
 
 
 class _Watch:
@@ -95,7 +131,7 @@ class _Watch:
         """The calling thread's slot."""
         slot = getattr(_local, "slot", None)
         if slot is None:
-            slot = _local.slot = Slot(threading.current_thread())
+            slot = _local.slot = Slot()
             with self._lock:
                 self._slots[id(slot)] = slot
         self.used = True
@@ -109,7 +145,9 @@ class _Watch:
     def _look_out(self) -> None:
         quiet = 0
         while True:
+            asleep = time.perf_counter()
             time.sleep(TICK_SECONDS)
+            tick = time.perf_counter() - asleep
             with self._lock:
                 slots = list(self._slots.items())
             busy = False
@@ -117,7 +155,7 @@ class _Watch:
             for key, slot in slots:
                 if slot.started:
                     busy = True
-                    self._look_at(slot, frames)
+                    self._look_at(slot, tick, frames)
                 elif not slot.thread.is_alive():
                     with self._lock:
                         self._slots.pop(key, None)
@@ -129,38 +167,33 @@ class _Watch:
                         self._running = False
                         return
 
-    def _look_at(self, slot: Slot, frames: dict[int, FrameType]) -> None:
+    def _look_at(self, slot: Slot, tick: float, frames: dict[int, FrameType]) -> None:
         now = time.perf_counter()
-        started = slot.started
+        started, seen = slot.started, slot.seen
         if not started or now - started < LONG_SECONDS:
             return
-        if slot.seen is None:
+        if seen is None or seen.started != started:
             if not frames:
                 frames.update(sys._current_frames())
             frame = frames.get(slot.thread.ident or 0)
-            if frame is None:
-                return
-            culprit = _culprit(frame)
-            code = culprit.f_code
-            sighting = Sighting(
-                now,
-                _thread_cpu(slot.thread.ident),
-                time.process_time(),
-                code.co_filename,
-                culprit.f_lineno,
-                code.co_qualname if sys.version_info >= (3, 11) else code.co_name,
-            )
-            if slot.started == started:
-                slot.seen = sighting
-        elif slot.on_loop and not slot.reported and now - started > STUCK_SECONDS:
-            slot.reported = True
+            if frame is not None:
+                seen = _sighting(slot, started, frame)
+                if slot.started == started:
+                    slot.seen = seen
+            return
+        cpu = slot.cpu()
+        if tick < TICK_SECONDS + LATE_SECONDS and cpu - seen.last_cpu < IDLE_SHARE * tick:
+            seen.blocked += tick
+        seen.last_cpu = cpu
+        if slot.on_loop and not seen.reported and now - started > STUCK_SECONDS:
+            seen.reported = True
             logger.warning(
                 "The event loop of thread %r has been blocked for %.1f s at %s. Nothing else on it can run. If that "
                 "line waits for a lock which another program holds across an await, it waits forever: run the program "
                 "with engine='thread'. If it does blocking I/O, decorate the function with offload.",
                 slot.thread.name,
                 now - started,
-                slot.seen.where,
+                seen.where,
             )
 
     def after_fork(self) -> None:

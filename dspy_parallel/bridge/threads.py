@@ -5,9 +5,9 @@ when the worker wants to wait for something, it hands the awaitable over and the
 `asyncio.current_task()`, timeouts and cancellation are the caller's here as on the loop engine, and threads
 are held only by programs, never by a thread that waits for a pool slot.
 
-Context: the worker starts with a copy of the task's context. Each awaitable runs in a copy of the worker's
-context as it stands, and what it changes is carried back; so are the program's own changes, at its end. The
-program and the coroutines that it waits for see the context variables that they would see in plain sync code.
+Context: the worker runs in the task's own context, and each awaitable in the worker's. Since they take turns,
+nobody else is at work there, and set and reset have the effect that they have in plain sync code. Python's
+`Context.run` refuses to enter a context twice; a greenlet's `gr_context` can.
 
 Cancellation: a thread cannot be killed. A cancel while the program waits is raised there; a cancel while it
 computes is raised at its next wait. Either way the task waits until the thread has left the program.
@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import os
 import queue
 import sys
 import threading
@@ -27,49 +28,47 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeVar, cast
 
+from anyio import CancelScope
+from greenlet import getcurrent, greenlet
+
 from ..errors import BridgeError
-from .kernel import Program, drive
-from .placement import ProbationMeter
+from .kernel import Program, chain, drive
+from .placement import LoopMeter, ProbationMeter
 from .workers import pool
 
-__all__ = ["ThreadProgram", "adopt", "close_unused", "current_thread_program", "run_in_thread"]
+__all__ = ["Outcome", "ThreadProgram", "close_unused", "current_thread_program", "run_in_thread"]
 
 T = TypeVar("T")
 _local = threading.local()
-_MISSING = object()
 
 
 @dataclass
-class _Request:
+class Request:
     """The program waits for this awaitable, which has to run in this context."""
 
     awaitable: Awaitable[Any]
-    context: contextvars.Context
+    context: contextvars.Context | None
 
 
 @dataclass
-class _Outcome:
-    """The result or exception of a request or of the program, and the context as it was left."""
+class Outcome:
+    """The result or the exception of something that ran in another thread."""
 
-    value: Any
-    exception: BaseException | None
-    context: contextvars.Context | None
+    value: Any = None
+    exception: BaseException | None = None
 
     def unwrap(self) -> Any:
-        try:
-            if self.exception is not None:
-                raise self.exception
+        """Return the value or raise the exception, in the context of what is being handled here."""
+        exception, self.exception = self.exception, None  # no cycle between a traceback and the frames in it
+        if exception is None:
             return self.value
+        chain(exception, sys.exc_info()[1])
+        context = exception.__context__
+        try:
+            raise exception
         finally:
-            self.exception = None  # no cycle between a traceback and the frames in it
-
-
-def adopt(context: contextvars.Context | None) -> None:
-    """Take over what was set in another context."""
-    if context is not None:
-        for variable, value in context.items():
-            if variable.get(_MISSING) is not value:
-                variable.set(value)
+            exception.__context__ = context  # `raise` has replaced it
+            del exception, context
 
 
 class ThreadProgram:
@@ -80,9 +79,9 @@ class ThreadProgram:
     def __init__(self, loop: asyncio.AbstractEventLoop, meter: ProbationMeter | None) -> None:
         self._loop = loop
         self._meter = meter
-        self._messages: deque[_Request | _Outcome] = deque()
+        self._messages: deque[Request | Outcome] = deque()
         self._message_came: asyncio.Future[None] | None = None
-        self._replies: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
+        self._replies: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._cancelled: asyncio.CancelledError | None = None
         self._abandoned = False
         self._root: FrameType | None = None
@@ -99,15 +98,14 @@ class ThreadProgram:
             if meter is not None:
                 meter.begin()
             try:
-                outcome = _Outcome(fn(*args, **kwargs), None, None)
+                outcome = Outcome(fn(*args, **kwargs))
             finally:
                 if meter is not None:
                     meter.end()
         except BaseException as exc:
-            outcome = _Outcome(None, exc, None)
+            outcome = Outcome(exception=exc)
         finally:
             _local.program, self._root = outer, None
-        outcome.context = contextvars.copy_context()
         self._send(outcome)
 
     def wait_for(self, awaitable: Awaitable[T]) -> T:
@@ -120,17 +118,17 @@ class ThreadProgram:
             meter.end()
             meter.waiting(sys._getframe(1), self._root)
         try:
-            if not self._send(_Request(awaitable, contextvars.copy_context())):
+            if not self._send(Request(awaitable, getcurrent().gr_context)):
                 close_unused(awaitable)
                 raise BridgeError("await_() in a worker thread whose event loop has been closed.")
             outcome = self._replies.get()
         finally:
             if meter is not None:
+                meter.waited(sys._getframe(1), self._root)
                 meter.begin()
-        adopt(outcome.context)
         return cast("T", outcome.unwrap())
 
-    def _send(self, message: _Request | _Outcome) -> bool:
+    def _send(self, message: Request | Outcome) -> bool:
         self._messages.append(message)
         try:
             self._loop.call_soon_threadsafe(self._wake)
@@ -145,12 +143,17 @@ class ThreadProgram:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    async def _next_message(self) -> _Request | _Outcome:
+    async def _next_message(self) -> Request | Outcome:
         """The worker's next message; a cancel that arrives meanwhile is kept for the program's next wait."""
         while not self._messages:
             self._message_came = self._loop.create_future()
             try:
-                await self._message_came
+                if self._cancelled is None:
+                    await self._message_came
+                else:
+                    # anyio cancels again on each turn of the loop, until somebody reacts: not before the thread does.
+                    with CancelScope(shield=True):
+                        await self._message_came
             except asyncio.CancelledError as exc:
                 self._cancelled = exc
         return self._messages.popleft()
@@ -160,33 +163,39 @@ class ThreadProgram:
         try:
             while True:
                 message = await self._next_message()
-                if isinstance(message, _Outcome):
-                    adopt(message.context)
-                    if self._cancelled is not None:
-                        raise self._cancelled
+                cancelled, self._cancelled = self._cancelled, None
+                if isinstance(message, Outcome):
+                    if cancelled is not None and isinstance(message.exception, Exception | None):
+                        # As the program could not hear of it, it must not be lost either.
+                        message = Outcome(exception=_during(message.exception, cancelled))
                     return message.unwrap()
-                if self._cancelled is not None:
+                if cancelled is not None:
                     close_unused(message.awaitable)
-                    reply = _Outcome(None, self._cancelled, None)
-                    self._cancelled = None
+                    reply = Outcome(exception=cancelled)
                 else:
-                    # In a program of its own, so that sync code called by the awaited coroutine can wait, too.
-                    program = Program(message.context)
-                    try:
-                        value = await drive(program, program.wait_for, (message.awaitable,), {})
-                        reply = _Outcome(value, None, message.context)
-                    except GeneratorExit:
-                        raise
-                    except BaseException as exc:
-                        reply = _Outcome(None, exc, message.context)
+                    reply = await self._await(message)
                 self._replies.put(reply)
-                del message, reply
+                del message, reply, cancelled
         except GeneratorExit:
             self._abandoned = True
-            self._replies.put(_Outcome(None, BridgeError("The program's task was destroyed while it waited."), None))
+            self._replies.put(Outcome(exception=BridgeError("The program's task was destroyed while it waited.")))
             raise
-        finally:
-            self._cancelled = None
+
+    async def _await(self, request: Request) -> Outcome:
+        # In a program of its own, so that sync code called by the awaited coroutine can wait, too.
+        program = Program(request.context)
+        try:
+            return Outcome(await drive(program, program.wait_for, (request.awaitable,), {}, LoopMeter(None)))
+        except GeneratorExit:
+            raise
+        except BaseException as exc:
+            return Outcome(exception=exc)
+
+
+def _during(first: BaseException | None, then: BaseException) -> BaseException:
+    if first is not None:
+        chain(then, first)
+    return then
 
 
 def close_unused(awaitable: object) -> None:
@@ -196,8 +205,12 @@ def close_unused(awaitable: object) -> None:
 
 
 def current_thread_program() -> ThreadProgram | None:
-    """The program that runs in this worker thread, if any."""
-    return cast("ThreadProgram | None", getattr(_local, "program", None))
+    """The program that runs in this worker thread, if any.
+
+    Not in the tasks of an event loop that the program itself runs: waiting there would block that loop.
+    """
+    program = cast("ThreadProgram | None", getattr(_local, "program", None))
+    return program if program is not None and asyncio._get_running_loop() is None else None
 
 
 async def run_in_thread(
@@ -209,17 +222,27 @@ async def run_in_thread(
 ) -> T:
     """Run `fn(*args, **kwargs)` in a worker thread, bridged to the running loop.
 
-    Args:
-        submit: Starts a job in the thread that is to run it; by default any thread of the pool.
+    Any thread of the pool will do, unless `submit` starts the job in a certain one.
 
     Raises:
         BaseException: Whatever `fn` raises.
         asyncio.CancelledError: After the thread has left `fn`, if the task was cancelled meanwhile.
     """
     program = ThreadProgram(asyncio.get_running_loop(), meter)
-    context = contextvars.copy_context()
-    submit(lambda: context.run(program.work, fn, args, kwargs))
+    context = getcurrent().gr_context
+
+    def job() -> None:
+        worker = greenlet(program.work)
+        worker.gr_context = context
+        worker.switch(fn, args, kwargs)
+
+    submit(job)
     result = await program.serve()
     if meter is not None:
         meter.finished()
     return cast("T", result)
+
+
+if hasattr(os, "register_at_fork"):
+    # A child forked by a program has its thread, but not the loop on the other side.
+    os.register_at_fork(after_in_child=lambda: _local.__dict__.clear())

@@ -57,19 +57,20 @@ class WorkerPool:
         """
         with self._lock:
             worker = self._idle.pop() if self._idle else None  # the most recently used, so that others can retire
-            if worker is None:
-                self._started += 1
-                number = self._started
+            self._started += worker is None
+            number = self._started
         if worker is None:
             worker = _Worker(self, number)
             worker.thread.start()
         worker.jobs.put(job)
 
     def put_back(self, worker: _Worker) -> None:
+        """Have the worker ready for the next job."""
         with self._lock:
             self._idle.append(worker)
 
     def retire(self, worker: _Worker) -> bool:
+        """Whether the idle worker may end, as nobody has taken it meanwhile."""
         with self._lock:
             try:
                 self._idle.remove(worker)
