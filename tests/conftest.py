@@ -14,14 +14,16 @@ from typing import Any
 
 # Before anything imports LiteLLM or DSPy: LiteLLM fetches a price list on import, and DSPy opens its disk cache.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-if "dspy" not in sys.modules:
-    _cache_directory = tempfile.mkdtemp(prefix="dspy-parallel-cache-")
-    os.environ["DSPY_CACHEDIR"] = _cache_directory
-    atexit.register(shutil.rmtree, _cache_directory, ignore_errors=True)
+_cache_directory = tempfile.mkdtemp(prefix="dspy-parallel-cache-")
+os.environ["DSPY_CACHEDIR"] = _cache_directory
+atexit.register(shutil.rmtree, _cache_directory, ignore_errors=True)
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+# The plugin's fixtures. Not through its entry point (see `-p no:` in pyproject.toml), which would import DSPy before
+# the lines above.
+from dspy_parallel.testing.plugin import lm_server, lm_server_factory  # noqa: F401
 from tests import leaks
 from tests.loops import LOOP_KINDS, run_on
 
