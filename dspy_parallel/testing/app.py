@@ -148,7 +148,7 @@ class App:
             pending += piece
         if stop is not None:
             await response.write(pending)
-            return await self._cut(request, entry)
+            return await self._cut(request, entry, b"")
         if not middle:
             await _sleep_until(entry.start + entry.latency)
         await response.write(pending + closing)
@@ -173,12 +173,18 @@ class App:
             return await self._cut(request, entry)
         return None
 
-    async def _cut(self, request: web.BaseRequest, entry: Entry, head: bytes = b"") -> web.StreamResponse:
-        """Close the connection; the handler is cancelled once it is closed, and that is not the client's doing."""
+    async def _cut(self, request: web.BaseRequest, entry: Entry, part: bytes | None = None) -> web.StreamResponse:
+        """Close the connection, by a reset or after `part` of a reply.
+
+        The handler is cancelled once the connection is closed, and that is not the client's doing.
+        """
         self.recorder.finish(entry, None)
         transport = request.transport
-        if transport is not None:
-            faults.abort(transport, head)
+        if transport is not None and part is None:
+            faults.reset(transport)
+        elif transport is not None and part is not None:
+            transport.write(part)
+            transport.close()
         closed: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
         return await closed
 

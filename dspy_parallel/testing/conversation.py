@@ -55,9 +55,9 @@ def read_conversation(path: str, body: Mapping[str, Any], model: str) -> Convers
     """Normalise a request body, so that equal questions have equal digests whichever client asked them."""
     messages: list[tuple[str, str]] = []
     results = 0
-    if path.endswith("/completions") and "messages" not in body:
-        prompt = body.get("prompt", "")
-        messages.append(("user", prompt if isinstance(prompt, str) else "\n".join(str(p) for p in prompt)))
+    if path in ("/v1/completions", "/v1/embeddings"):
+        given = body.get("prompt", body.get("input", ""))
+        messages.append(("user", given if isinstance(given, str) else "\n".join(str(p) for p in given)))
     else:
         if body.get("instructions"):
             messages.append(("system", str(body["instructions"])))

@@ -14,7 +14,7 @@ from aiohttp import web
 from dspy_parallel.testing.conversation import Conversation
 from dspy_parallel.testing.settings import Fault
 
-__all__ = ["abort", "choose_fault", "error_response", "is_status", "spoil"]
+__all__ = ["choose_fault", "error_response", "is_status", "reset", "spoil"]
 
 _STATUS = {
     "400": (400, "invalid_request_error", None, "Bad request (injected)."),
@@ -68,16 +68,9 @@ def spoil(body: bytes) -> bytes:
     return body[: len(body) // 2]
 
 
-def abort(transport: asyncio.Transport, head: bytes = b"") -> None:
-    """Close the connection without an orderly end, after sending `head` if there is one.
-
-    With linger zero and no data the client's kernel reports a reset.
-    """
-    if head:
-        transport.write(head)
-        transport.close()
-    else:
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
+def reset(transport: asyncio.Transport) -> None:
+    """Close a connection so that the client's kernel reports a reset."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

@@ -39,8 +39,9 @@ class Limits:
         if settings.max_concurrency is not None and recorder.in_flight >= settings.max_concurrency:
             if settings.overflow == "reject":
                 raise Rejection("concurrency", 1.0 if settings.retry_after is None else settings.retry_after)
-            await self._queue_up()
-        recorder.admit()
+            await self._queue_up()  # whoever gives the place away counts it as taken
+        else:
+            recorder.admit()
 
     def leave(self) -> None:
         """Give the place to the first in the queue."""
@@ -55,6 +56,7 @@ class Limits:
             turn = self._queue.popleft()
             if not turn.done():
                 turn.set_result(None)
+                self._recorder.admit()
                 free -= 1
 
     def forget(self) -> None:
@@ -72,11 +74,11 @@ class Limits:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                # The place was given to a client that left in the same moment.
-                asyncio.get_running_loop().call_soon(self.reconsider)
+                self.leave()  # the place was given to a client that left in the same moment
             raise
         finally:
             recorder.queued -= 1
+            recorder.changed()
 
     def _take_from_window(self, limit: int) -> None:
         now, window = time.monotonic(), self._settings.rate_window

@@ -1,0 +1,110 @@
+"""DSPy's variety across versions: engines, adapters, and signatures of all types."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from typing import Any, Literal, Optional
+
+import dspy
+import pydantic
+
+from dspy_parallel.testing import LMServer
+
+VERSION = tuple(int(part) for part in dspy.__version__.split(".")[:2])
+ENGINES = ("lm15", "litellm") if VERSION >= (3, 4) else (None,)
+"""3.4 has an engine of its own beside LiteLLM."""
+ADAPTERS = ("ChatAdapter", "JSONAdapter", "XMLAdapter", "BAMLAdapter")
+
+
+def make_lm(server: LMServer, engine: str | None, **more: Any) -> dspy.LM:
+    """An LM at the server, without cache and retries."""
+    options = {"cache": False, "num_retries": 0, "max_tokens": 1000, **more}
+    if engine is not None:
+        options["engine"] = engine
+    return dspy.LM(options.pop("model", "openai/any-model"), **server.lm_kwargs(), **options)
+
+
+def make_adapter(name: str, **more: Any) -> Any:
+    """An adapter that does not fall back to JSON, where it can be told."""
+    if name == "BAMLAdapter":
+        from dspy.adapters.baml_adapter import BAMLAdapter as adapter
+    else:
+        adapter = getattr(dspy, name)
+    if name in ("ChatAdapter", "XMLAdapter") and "use_json_adapter_fallback" in inspect.signature(adapter).parameters:
+        more["use_json_adapter_fallback"] = False
+    return adapter(**more)
+
+
+class Color(enum.Enum):
+    """An enum by value."""
+
+    RED = "red"
+    GREEN = "green"
+
+
+class Author(pydantic.BaseModel):
+    """A model with a constraint."""
+
+    name: str
+    age: int = pydantic.Field(ge=18, le=99)
+
+
+class Tree(pydantic.BaseModel):
+    """A recursive model."""
+
+    label: str
+    children: list[Tree] = []
+
+
+class Book(pydantic.BaseModel):
+    """A model of many parts."""
+
+    title: str
+    authors: list[Author] = pydantic.Field(min_length=3)
+    price: float
+    sold: bool
+    pages: Optional[int] = None
+    notes: dict[str, int]
+
+
+class Shelf(pydantic.BaseModel):
+    """A model whose members are chosen from sets."""
+
+    kind: Literal["novel", "atlas"]
+    color: Color
+    owner: Author
+
+
+TYPES: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "literal": Literal["yes", "no; never", 'a "quote"'],
+    "enum": Color,
+    "list": list[str],
+    "ints": list[int],
+    "dict": dict[str, int],
+    "dict_of_lists": dict[str, list[str]],
+    "optional_str": Optional[str],
+    "optional_int": Optional[int],
+    "model": Book,
+    "model_of_choices": Shelf,
+    "models": list[Author],
+    "tree": Tree,
+    "optional_model": Optional[Author],
+    "tuple": tuple[int, str],
+    "union": int | list[str],
+}
+
+
+def cannot(adapter: str, kind: str) -> str | None:
+    """Why a type cannot be answered under an adapter, whoever answers."""
+    if adapter == "XMLAdapter" and VERSION >= (3, 3) and kind in ("model_of_choices", "dict_of_lists", "tree"):
+        return "the nested XML template names neither types nor choices"
+    if adapter == "BAMLAdapter" and kind in ("enum", "model_of_choices"):
+        return "BAMLAdapter prints an enum's name only"
+    if adapter == "BAMLAdapter" and kind in ("tree", "tuple"):
+        return "BAMLAdapter cannot render it"
+    return None
