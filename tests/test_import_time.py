@@ -11,13 +11,17 @@ pytestmark = pytest.mark.once
 
 LIMIT = 0.050
 """Seconds that `import dspy_parallel` may add to `import dspy`."""
+SHARE = 0.05
+"""Or, where everything is slower, the share of `import dspy` itself, measured in the same process."""
 
 # CPU time and not wall time, and the best of several processes: the machine that runs this may be busy.
 _MEASURE = """
-import dspy, time
+import time
 begin = time.process_time()
+import dspy
+middle = time.process_time()
 import dspy_parallel
-print(time.process_time() - begin)
+print(middle - begin, time.process_time() - middle)
 """
 
 
@@ -27,10 +31,13 @@ def python(program: str) -> str:
 
 
 def test_import_adds_little_to_importing_dspy():
-    added = []
-    while len(added) < 5 and not (added and min(added) <= LIMIT):
-        added.append(float(python(_MEASURE)))
-    assert min(added) <= LIMIT, f"import dspy_parallel took {[f'{seconds * 1000:.0f} ms' for seconds in added]} of CPU"
+    measured = []
+    for _ in range(5):
+        dspy, added = map(float, python(_MEASURE).split())
+        measured.append(f"{added * 1000:.0f} ms on top of {dspy * 1000:.0f} ms")
+        if added <= max(LIMIT, SHARE * dspy):
+            return
+    pytest.fail(f"import dspy_parallel took too much CPU: {', '.join(measured)}")
 
 
 @pytest.mark.parametrize("optional", ["litellm", "langgraph", "langchain_core", "rich", "aiohttp", "ray", "pytest"])
