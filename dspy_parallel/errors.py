@@ -12,6 +12,7 @@ __all__ = [
     "DSPyParallelError",
     "DSPyParallelWarning",
     "DecorationError",
+    "LangGraphVersionError",
     "SeamError",
     "ThreadRequiredError",
     "UnknownEngineError",
@@ -36,6 +37,10 @@ class UnknownEngineError(DSPyParallelError, ValueError):
 
 class DecorationError(DSPyParallelError, TypeError):
     """An object that cannot be made awaitable was decorated."""
+
+
+class LangGraphVersionError(DSPyParallelError, ImportError):
+    """The installed LangGraph is built differently from what the conversion of graphs relies on."""
 
 
 class SeamError(DSPyParallelError, ValueError):

@@ -39,6 +39,7 @@ class Seam:
         overrides: Whether definitions of the method in subclasses, present and future, are covered too.
         optional: Whether the target is missing in some supported versions.
         everywhere: Whether the handler is called outside the bridge, too.
+        layer: Sets apart rows for one target, of which the later ones wrap the earlier ones.
     """
 
     target: str
@@ -47,6 +48,11 @@ class Seam:
     overrides: bool = False
     optional: bool = False
     everywhere: bool = False
+    layer: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.target}#{self.layer}"
 
     @property
     def module(self) -> str:
@@ -110,9 +116,9 @@ class _Table:
 
     def add(self, seam: Seam) -> None:
         with self._lock:
-            if seam.target in self._rows:
+            if seam.key in self._rows:
                 raise SeamError(f"There is a seam for {seam.target} already; uninstall() and remove it first.")
-            self._rows[seam.target] = seam
+            self._rows[seam.key] = seam
             if self._installed:
                 self._patch_when_imported(seam)
 
@@ -147,7 +153,7 @@ class _Table:
                         self._patch(seam)
 
     def _patch(self, seam: Seam) -> None:
-        if seam.target in self._patched:
+        if seam.key in self._patched:
             return
         owner: Any = importlib.import_module(seam.module)
         *path, name = seam.path
@@ -160,7 +166,7 @@ class _Table:
         if isinstance(owner, type) and name not in vars(owner):
             definer = next(cls for cls in owner.__mro__ if name in vars(cls))
             raise SeamError(f"{seam.target} is inherited: name the class that defines it, {definer.__qualname__}.")
-        self._patched.add(seam.target)
+        self._patched.add(seam.key)
         self._wrap(owner, name, seam)
         if seam.overrides:
             self._cover_subclasses(owner, name, seam)

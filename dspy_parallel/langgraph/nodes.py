@@ -1,0 +1,191 @@
+"""Gives a graph's runnables async twins: functions, objects with `__call__`, modules, tool nodes, subgraphs.
+
+Runnables are copied before they are changed, because users share them between graphs. `func` stays the user's
+function in every copy: it is LangGraph's cache key, and what it inspects for injected arguments and subgraphs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import dspy
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableParallel, RunnableSequence
+from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.config import run_in_executor
+from langgraph._internal._runnable import RunnableCallable, RunnableSeq, set_config_context
+from langgraph.prebuilt import ToolNode
+from langgraph.pregel import Pregel
+
+from ..bridge import Engine, await_
+from ..seams.twins import is_twin
+from .compiled import same_name
+from .running import MARK, bridged, can_be_bridged, run_node
+
+__all__ = ["Convert", "convert_runnable"]
+
+R = TypeVar("R")
+Convert = Callable[[Any], Any]
+"""Converts a compiled graph; nodes can't import that from graphs, which converts nodes."""
+
+
+def convert_runnable(runnable: Any, engine: Engine, convert_graph: Convert) -> Any:
+    """A copy of a node's runnable whose async side runs in the bridge; the runnable itself if there is nothing to do.
+
+    Args:
+        runnable: What a graph has as a node, a path or a task.
+        engine: Where its sync functions run.
+        convert_graph: Converts a compiled graph that is a node of another.
+    """
+
+    def convert(part: Any) -> Any:
+        return convert_runnable(part, engine, convert_graph)
+
+    if isinstance(runnable, Pregel):
+        return convert_graph(runnable)
+    if isinstance(runnable, ToolNode):
+        return _convert_tool_node(runnable, engine)
+    if isinstance(runnable, RunnableCallable):
+        return _convert_callable(runnable, engine)
+    if isinstance(runnable, RunnableLambda):
+        return _convert_lambda(runnable, engine)
+    if isinstance(runnable, RunnableSeq):
+        return _with(runnable, steps=[convert(step) for step in runnable.steps])
+    if isinstance(runnable, RunnableSequence):
+        return _with(
+            runnable,
+            first=convert(runnable.first),
+            middle=[convert(step) for step in runnable.middle],
+            last=convert(runnable.last),
+        )
+    if isinstance(runnable, RunnableParallel):
+        return _with(runnable, steps__={name: convert(step) for name, step in runnable.steps__.items()})
+    if isinstance(runnable, RunnableBindingBase):
+        return _with(runnable, bound=convert(runnable.bound))
+    if isinstance(runnable, Runnable) and not is_twin(type(runnable), "invoke", "ainvoke"):
+        return _convert_sync_runnable(runnable, engine)
+    return runnable
+
+
+def _with(runnable: R, **attributes: Any) -> R:
+    changed = copy.copy(runnable)
+    for name, value in attributes.items():
+        setattr(changed, name, value)
+    return changed
+
+
+def _convert_callable(runnable: RunnableCallable, engine: Engine) -> RunnableCallable:
+    afunc: Any = runnable.afunc
+    func: Any = runnable.func
+    is_executor_backed = isinstance(afunc, functools.partial) and afunc.func is run_in_executor
+    if hasattr(afunc, MARK):
+        return runnable
+    if func is not None and (afunc is None or is_executor_backed):
+        if not can_be_bridged(func):
+            return runnable
+        twin = _module_twin(func, engine) if isinstance(func, dspy.Module) else bridged(func, engine)
+    else:
+        twin = bridged(afunc, engine)
+    converted = _with(runnable, afunc=twin)
+    return _in_config_context(converted)
+
+
+def _module_twin(module: Any, engine: Engine) -> Any:
+    """Modules are awaited through `acall`, if it does what `__call__` does."""
+    cls = type(module)
+    if not (is_twin(cls, "__call__", "acall") and is_twin(cls, "forward", "aforward")) or "forward" in vars(module):
+        return bridged(module, engine)
+    aforward = getattr(cls, "aforward", None)
+    if aforward is None:
+        return bridged(module, engine)
+    if hasattr(aforward, MARK):
+        # It has a bridge of its own. In another one around it, it would never have a thread to be watched in.
+        async def twin(*args: Any, **kwargs: Any) -> Any:
+            return await run_node(functools.partial(_awaited, module.acall), args, kwargs, engine)
+
+        functools.update_wrapper(twin, module, updated=())
+        return twin
+    return bridged(module.acall, engine)
+
+
+async def _awaited(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return await asyncio.ensure_future(fn(*args, **kwargs))
+
+
+def _convert_lambda(runnable: RunnableLambda[Any, Any], engine: Engine) -> RunnableLambda[Any, Any]:
+    func = getattr(runnable, "func", None)
+    afunc = getattr(runnable, "afunc", None)
+    fn = afunc or func
+    if fn is None or hasattr(fn, MARK) or not can_be_bridged(fn):
+        return runnable
+    return _with(runnable, afunc=bridged(fn, engine))
+
+
+def _convert_tool_node(node: ToolNode, engine: Engine) -> ToolNode:
+    """Keeps the node's own async side, and lets a sync `wrap_tool_call` wait for the tool instead of blocking."""
+    if hasattr(node.afunc, MARK):
+        return node
+    converted = copy.copy(node)
+    native = type(node)._afunc.__get__(converted)
+    wrap: Any = getattr(node, "_wrap_tool_call", None)
+    if wrap is not None and getattr(node, "_awrap_tool_call", None) is None:
+
+        async def awrap(request: Any, execute: Callable[[Any], Any]) -> Any:
+            return await run_node(wrap, (request, lambda request: await_(execute(request))), {}, engine)
+
+        converted._awrap_tool_call = awrap
+    converted.afunc = bridged(native, engine)
+    return _in_config_context(converted)
+
+
+def _convert_sync_runnable(runnable: Any, engine: Engine) -> Any:
+    """A user's Runnable with an `invoke` of its own and no `ainvoke` to match."""
+    cls = type(runnable)
+
+    async def ainvoke(self: Any, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        return await run_node(functools.partial(cls.invoke, self), (input, config), kwargs, engine)
+
+    functools.update_wrapper(ainvoke, cls.invoke)
+    ainvoke.__name__ = "ainvoke"
+    converted = copy.copy(runnable)
+    try:
+        converted.__class__ = same_name(cls, {"ainvoke": ainvoke})
+    except TypeError:  # a layout that can't be exchanged; LangGraph runs it in its own threads, as before
+        return runnable
+    return converted
+
+
+if sys.version_info >= (3, 11):
+
+    def _in_config_context(runnable: Any) -> Any:
+        return runnable
+
+else:
+    # Before 3.11 LangGraph cannot give a node's task a context of its own, and so does not set the config that
+    # interrupt() and get_stream_writer() look up. A task copies the context in which it is created.
+
+    @functools.cache
+    def _with_context(cls: type) -> type:
+        async def ainvoke(self: Any, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+            if config is None:
+                return await cls.ainvoke(self, input, config, **kwargs)  # type: ignore[attr-defined]
+            with set_config_context(config, _run_of(config)) as context:
+                coroutine = cls.ainvoke(self, input, config, **kwargs)  # type: ignore[attr-defined]
+                return await context.run(asyncio.create_task, coroutine)
+
+        return same_name(cls, {"ainvoke": ainvoke})
+
+    def _in_config_context(runnable: Any) -> Any:
+        runnable.__class__ = _with_context(type(runnable))
+        return runnable
+
+    def _run_of(config: RunnableConfig) -> Any:
+        """The LangSmith run that the config's callbacks belong to."""
+        manager: Any = config.get("callbacks")
+        parent = str(getattr(manager, "parent_run_id", None))
+        maps = (getattr(handler, "run_map", {}) for handler in getattr(manager, "handlers", ()))
+        return next((run_map[parent] for run_map in maps if parent in run_map), None)

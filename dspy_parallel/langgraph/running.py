@@ -1,0 +1,60 @@
+"""One run of a node's code: in the bridge, and known to be a node's."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..bridge import Engine, is_coroutine_function, is_generator_function, start
+from .swallowing import Carried, NodeRun, current_node
+
+__all__ = ["MARK", "bridged", "run_node"]
+
+MARK = "__bridge_engine__"
+"""Set on coroutine functions that bring their own bridge, with the engine as value."""
+
+
+async def run_node(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine) -> Any:
+    """Run a node's sync or async function in the bridge, and let LangGraph's own exceptions out as they are."""
+    is_async = is_coroutine_function(fn)
+    token = current_node.set(NodeRun(is_async, engine))
+    try:
+        result = await start(fn, args, kwargs, engine, fn)
+        # A lambda around a coroutine function: LangGraph takes it for a sync node, and so did we.
+        return await result if inspect.iscoroutine(result) else result
+    except Carried as carried:
+        raise carried.exception from None
+    finally:
+        _reset(token)
+
+
+def _reset(token: contextvars.Token[NodeRun | None]) -> None:
+    try:
+        current_node.reset(token)
+    except ValueError:
+        pass  # the coroutine is being closed from elsewhere, in another context
+
+
+def bridged(fn: Callable[..., Any], engine: Engine) -> Callable[..., Awaitable[Any]]:
+    """The async twin of a sync function, or an async function whose sync calls can wait.
+
+    Keeps name, signature and `__wrapped__`, through which LangGraph finds subgraphs in closures.
+    """
+    if hasattr(fn, MARK):
+        return fn
+
+    async def twin(*args: Any, **kwargs: Any) -> Any:
+        return await run_node(fn, args, kwargs, engine)
+
+    # Without the function's __dict__: for an object with __call__ that would be all its attributes.
+    functools.update_wrapper(twin, fn, updated=())
+    setattr(twin, MARK, engine)
+    return twin
+
+
+def can_be_bridged(fn: Callable[..., Any]) -> bool:
+    """Whether calling `fn` runs its code; a generator function's runs later, wherever it is consumed."""
+    return not is_generator_function(fn)

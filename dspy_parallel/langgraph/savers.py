@@ -1,0 +1,175 @@
+"""Checkpoint savers without async methods, and savers that belong to another event loop.
+
+Under `ainvoke` LangGraph calls a saver's async methods. `SqliteSaver` and `PostgresSaver` have none that work, and
+a subclass that overrides `put` alone means its own `put` to be called. The sync methods of such a saver run in one
+worker thread that belongs to the saver, so that its accesses come one after the other; the storage is untouched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import functools
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+from langgraph._internal._constants import CONFIG_KEY_CHECKPOINTER
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from ..seams.twins import is_twin
+from .waiting import blocked_loop
+
+__all__ = ["adapted", "lend_adapted"]
+
+_CALLS = (
+    "get_tuple",
+    "put",
+    "put_writes",
+    "delete_thread",
+    "delete_for_runs",
+    "copy_thread",
+    "prune",
+    "get_delta_channel_history",
+)
+
+class _Threads:
+    """One thread for each saver that needs one; it ends with the saver."""
+
+    def __init__(self) -> None:
+        self._executors: weakref.WeakKeyDictionary[Any, concurrent.futures.ThreadPoolExecutor]
+        self._executors = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def of(self, saver: Any) -> concurrent.futures.ThreadPoolExecutor:
+        with self._lock:
+            executor = self._executors.get(saver)
+            if executor is None:
+                executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="dspy-parallel-saver")
+                self._executors[saver] = executor
+            return executor
+
+
+_threads = _Threads()
+_adapters: weakref.WeakKeyDictionary[Any, weakref.ref[_Adapter]] = weakref.WeakKeyDictionary()
+
+
+def _needs_thread(cls: type, name: str) -> bool:
+    """Whether only the sync method of this pair does something."""
+    if not hasattr(cls, name) or _refuses(cls, name):
+        return False
+    return not is_twin(cls, name, f"a{name}") or _refuses(cls, f"a{name}")
+
+
+@functools.cache
+def _refuses(cls: type, name: str) -> bool:
+    """Whether the method is there only to raise, with no text or with one (`SqliteSaver` names the async saver)."""
+    code = getattr(getattr(cls, name, None), "__code__", None)
+    return code is not None and "NotImplementedError" in code.co_names and len(code.co_names) <= 2
+
+
+def adapted(saver: Any) -> Any:
+    """The saver itself if its async methods do what its sync ones do; else one whose async methods do.
+
+    Args:
+        saver: A checkpoint saver, or what LangGraph accepts in its place (None, True, False).
+    """
+    if not isinstance(saver, BaseCheckpointSaver) or isinstance(saver, _Adapter):
+        return saver
+    if not _is_adaptable(saver):
+        return saver
+    reference = _adapters.get(saver)
+    adapter = reference() if reference is not None else None
+    if adapter is None:
+        adapter = _Adapter(saver)
+        _adapters[saver] = weakref.ref(adapter)
+    return adapter
+
+
+def _is_adaptable(saver: Any) -> bool:
+    return _home(saver) is not None or any(_needs_thread(type(saver), name) for name in (*_CALLS, "list"))
+
+
+def lend_adapted(config: Any) -> Any:
+    """The config with an adapted saver in the place of one that a parent graph lends."""
+    configurable = (config or {}).get("configurable") or {}
+    saver = configurable.get(CONFIG_KEY_CHECKPOINTER)
+    if adapted(saver) is saver:
+        return config
+    return {**config, "configurable": {**configurable, CONFIG_KEY_CHECKPOINTER: adapted(saver)}}
+
+
+def _home(saver: Any) -> asyncio.AbstractEventLoop | None:
+    """The event loop that a saver like `AsyncSqliteSaver` was made on."""
+    loop = vars(saver).get("loop")
+    return loop if isinstance(loop, asyncio.AbstractEventLoop) else None
+
+
+class _Adapter(BaseCheckpointSaver[Any]):
+    """Stands in for a saver while a converted graph runs."""
+
+    def __init__(self, saver: BaseCheckpointSaver[Any]) -> None:
+        # Not super().__init__(): serializer and everything else are the saver's own.
+        self._saver = saver
+        for name in _CALLS:
+            # What the class doesn't define, it inherits as we do, and its parts are ours then.
+            if getattr(type(saver), name, None) is not getattr(BaseCheckpointSaver, name, None):
+                sync = getattr(saver, name)
+                setattr(self, name, sync)
+                setattr(self, f"a{name}", self._async(name, sync))
+        self.list = saver.list  # type: ignore[method-assign]
+        self.get_next_version = saver.get_next_version  # type: ignore[method-assign]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_saver":  # while being copied
+            raise AttributeError(name)
+        return getattr(self._saver, name)
+
+    @property
+    def config_specs(self) -> Any:
+        return self._saver.config_specs
+
+    def with_allowlist(self, extra_allowlist: Any) -> Any:
+        clone = self._saver.with_allowlist(extra_allowlist)
+        return self if clone is self._saver else adapted(clone)
+
+    def _async(self, name: str, sync: Callable[..., Any]) -> Callable[..., Any]:
+        twin = getattr(self._saver, f"a{name}", None)
+        in_thread = twin is None or _needs_thread(type(self._saver), name)
+
+        # LangGraph reads this signature, to see whether `put_writes` takes a task path.
+        @functools.wraps(sync if in_thread else cast("Any", twin))
+        async def method(*args: Any, **kwargs: Any) -> Any:
+            if in_thread:
+                return await self._in_thread(functools.partial(sync, *args, **kwargs))
+            return await self._at_home(functools.partial(cast("Any", twin), *args, **kwargs))
+
+        return method
+
+    async def alist(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        if _needs_thread(type(self._saver), "list"):
+            # All at once: a cursor must not be left open while other calls use the connection.
+            for item in await self._in_thread(lambda: [*self._saver.list(*args, **kwargs)]):
+                yield item
+            return
+
+        async def collect() -> list[Any]:
+            return [item async for item in self._saver.alist(*args, **kwargs)]
+
+        for item in await self._at_home(collect):
+            yield item
+
+    async def _in_thread(self, call: Callable[[], Any]) -> Any:
+        context = contextvars.copy_context()
+        executor = _threads.of(self._saver)
+        return await asyncio.get_running_loop().run_in_executor(executor, context.run, call)
+
+    async def _at_home(self, call: Callable[[], Any]) -> Any:
+        """On the loop that the saver belongs to, if that one is running and is not waiting for us."""
+        home = _home(self._saver)
+        here = asyncio.get_running_loop()
+        if home is None or home is here or not home.is_running() or home is blocked_loop.get():
+            return await call()
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), home))
