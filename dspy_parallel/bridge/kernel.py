@@ -48,15 +48,6 @@ class Meter(Protocol):
         """It waits, or has ended."""
 
 
-class _Exit:
-    """Carries a `GreenletExit` raised by user code, which greenlet would otherwise turn into a result."""
-
-    __slots__ = ("exception",)
-
-    def __init__(self, exception: GreenletExit) -> None:
-        self.exception = exception
-
-
 class Program(greenlet):
     """One run of a sync function on the event loop's own thread.
 
@@ -69,14 +60,15 @@ class Program(greenlet):
     # awaitable itself; drive() understands that.
     __sqlalchemy_greenlet_provider__ = True
 
-    __slots__ = ("closing", "strict", "task")
+    __slots__ = ("closing", "exited", "strict", "task")
 
     def __init__(self, context: contextvars.Context | None = None, *, strict: bool = False) -> None:
         super().__init__(None, getcurrent())
         self.gr_context = context if context is not None else getcurrent().gr_context
-        self.task = asyncio.current_task()
+        self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.strict = strict
         self.closing = False
+        self.exited: GreenletExit | None = None
 
     def run(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -85,7 +77,10 @@ class Program(greenlet):
         try:
             return fn(*args, **kwargs)
         except GreenletExit as exc:
-            return _Exit(exc)
+            self.exited = exc  # greenlet would turn it into a result
+            return None
+        finally:
+            self.task = None  # no cycle between the task and the traceback of its exception
 
     def wait_for(self, awaitable: Awaitable[T]) -> T:
         """Suspend the program until the awaitable is done; called in the program's own greenlet."""
@@ -199,8 +194,8 @@ def drive(
             if meter is not None:
                 meter.end()
         if program.dead:
-            if type(message) is _Exit:
-                raise message.exception
+            if program.exited is not None:
+                raise program.exited
             return cast("T", message)
         try:
             # A tuple holds what a stepped coroutine yielded; anything else came from a library that

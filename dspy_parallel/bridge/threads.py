@@ -83,7 +83,9 @@ class ThreadProgram:
         self._message_came: asyncio.Future[None] | None = None
         self._replies: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._cancelled: asyncio.CancelledError | None = None
+        self._was_cancelled = False
         self._abandoned = False
+        self._ended = False
         self._root: FrameType | None = None
 
     # In the worker thread
@@ -148,14 +150,15 @@ class ThreadProgram:
         while not self._messages:
             self._message_came = self._loop.create_future()
             try:
-                if self._cancelled is None:
+                if not self._was_cancelled:
                     await self._message_came
                 else:
-                    # anyio cancels again on each turn of the loop, until somebody reacts: not before the thread does.
+                    # An anyio scope cancels again on each turn of the loop, until it is left. The program has heard
+                    # of it, or will at its next wait; its cleanup must find out by itself, and may be shielded.
                     with CancelScope(shield=True):
                         await self._message_came
             except asyncio.CancelledError as exc:
-                self._cancelled = exc
+                self._cancelled, self._was_cancelled = exc, True
         return self._messages.popleft()
 
     async def serve(self) -> Any:
@@ -165,6 +168,7 @@ class ThreadProgram:
                 message = await self._next_message()
                 cancelled, self._cancelled = self._cancelled, None
                 if isinstance(message, Outcome):
+                    self._ended = True
                     if cancelled is not None and isinstance(message.exception, Exception | None):
                         # As the program could not hear of it, it must not be lost either.
                         message = Outcome(exception=_during(message.exception, cancelled))
@@ -176,10 +180,10 @@ class ThreadProgram:
                     reply = await self._await(message)
                 self._replies.put(reply)
                 del message, reply, cancelled
-        except GeneratorExit:
-            self._abandoned = True
-            self._replies.put(Outcome(exception=BridgeError("The program's task was destroyed while it waited.")))
-            raise
+        finally:
+            if not self._ended:  # GeneratorExit
+                self._abandoned = True
+                self._replies.put(Outcome(exception=BridgeError("The program's task was destroyed while it waited.")))
 
     async def _await(self, request: Request) -> Outcome:
         # In a program of its own, so that sync code called by the awaited coroutine can wait, too.
@@ -189,6 +193,7 @@ class ThreadProgram:
         except GeneratorExit:
             raise
         except BaseException as exc:
+            self._was_cancelled |= isinstance(exc, asyncio.CancelledError)
             return Outcome(exception=exc)
 
 
