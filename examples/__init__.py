@@ -1,0 +1,1 @@
+"""Examples; from a checkout, `python -m examples.level_agent.verification` runs one."""
