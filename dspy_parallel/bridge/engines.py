@@ -92,6 +92,8 @@ def in_bridge() -> bool:
         assert asyncio.run(run(in_bridge))
         ```
     """
+    if getcurrent().parent is None:  # a thread's main greenlet: plain code, or the thread engine
+        return current_thread_program() is not None
     return _current() is not None or is_suspendable()
 
 

@@ -60,7 +60,7 @@ class Program(greenlet):
     # awaitable itself; drive() understands that.
     __sqlalchemy_greenlet_provider__ = True
 
-    __slots__ = ("closing", "exited", "strict", "task")
+    __slots__ = ("closing", "driven", "exited", "strict", "task")
 
     def __init__(self, context: contextvars.Context | None = None, *, strict: bool = False) -> None:
         super().__init__(None, getcurrent())
@@ -68,6 +68,7 @@ class Program(greenlet):
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.strict = strict
         self.closing = False
+        self.driven = False
         self.exited: GreenletExit | None = None
 
     def run(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -98,10 +99,13 @@ class Program(greenlet):
                         "wait any more. Cancel the task and await it instead of closing its coroutine."
                     )
                 value, failure = None, cast("BaseException | None", None)
+                self.driven = False
                 try:
                     value = cast("greenlet", self.parent).switch((yielded,))
                 except BaseException as exc:
                     failure = exc
+                while not self.driven:
+                    value, failure = self._pass_on(value, failure)
                 if failure is None:
                     yielded = steps.send(value)
                 else:
@@ -115,6 +119,18 @@ class Program(greenlet):
             return cast("T", stop.value)
         finally:
             steps.close()
+
+    def _pass_on(self, value: Any, failure: BaseException | None) -> tuple[Any, BaseException | None]:
+        """Hand to this program's driver what was not for the program.
+
+        A greenlet of SQLAlchemy that was created in a task started eagerly inside this program keeps it for a
+        parent. Resumed by the event loop, it switches here, but means whoever resumed it.
+        """
+        parent = cast("greenlet", self.parent)
+        try:
+            return (parent.switch(value) if failure is None else parent.throw(failure)), None
+        except BaseException as exc:
+            return None, exc
 
 
 async def _await(awaitable: Awaitable[T]) -> T:
@@ -185,6 +201,7 @@ def drive(
     payload: tuple[Any, ...] = (fn, args, kwargs)
     while True:
         program.parent = getcurrent()
+        program.driven = True
         if meter is not None:
             meter.begin()
         try:

@@ -1,0 +1,85 @@
+"""Event loops come and go, and there may be several."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from dspy_parallel.bridge import await_, engines, run, start
+from tests.loops import run_on
+
+
+async def echo(value):
+    await asyncio.sleep(0)
+    return value
+
+
+def program(n):
+    return await_(echo(n)) + await_(echo(1))
+
+
+def test_asyncio_run_again_and_again(engine):
+    for n in range(3):
+        assert asyncio.run(run(program, n, engine=engine)) == n + 1
+
+
+@pytest.mark.usefixtures("no_leaks")
+def test_loops_in_several_threads_at_once(loop_kind, engine):
+    """All programs of all loops must be in flight before any returns."""
+    barrier = threading.Barrier(4)
+    results = {}
+
+    async def main(loop):
+        arrived, here = 0, asyncio.Event()
+
+        async def meet():
+            nonlocal arrived
+            arrived += 1
+            if arrived == 10:
+                await asyncio.get_running_loop().run_in_executor(None, barrier.wait, 20)
+                here.set()
+            await here.wait()
+
+        def meeting(n):
+            await_(meet())
+            assert await_(current_loop()) is running
+            return program(n)
+
+        async def current_loop():
+            return asyncio.get_running_loop()
+
+        running = asyncio.get_running_loop()
+        results[loop] = await asyncio.gather(*(run(meeting, n, engine=engine) for n in range(10)))
+
+    threads = [threading.Thread(target=run_on, args=(loop_kind, main, n)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert results == {n: list(range(1, 11)) for n in range(4)}
+
+
+def test_one_loop_after_the_other_in_one_program(engine):
+    """Nothing of a loop is kept: a function may run on a new one each time, from a worker too."""
+
+    def outer():
+        return asyncio.run(run(program, 1, engine=engine))
+
+    assert asyncio.run(run(outer, engine="thread")) == 2
+
+
+def test_free_threaded_python_means_threads(monkeypatch):
+    """auto picks threads there, also for what has proven clean; loop stays what it is."""
+    monkeypatch.setattr(engines, "_FREE_THREADED", True)
+
+    def where():
+        return threading.current_thread()
+
+    async def main():
+        me = threading.current_thread()
+        for _ in range(10):
+            assert await run(where) is not me
+        assert await start(where, (), {}, "loop") is me
+
+    asyncio.run(main())
