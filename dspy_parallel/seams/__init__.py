@@ -5,7 +5,20 @@ Importing this package fills the table; nothing is patched before `install()`.
 
 from __future__ import annotations
 
-from . import attributes, caching, executors, http, interpreters, lms, retrieval, stdlib, streaming, tools  # noqa: F401
+from . import (  # noqa: F401
+    attributes,
+    caching,
+    event_loops,
+    executors,
+    http,
+    interpreters,
+    langchain,
+    lms,
+    retrieval,
+    stdlib,
+    streaming,
+    tools,
+)
 from .table import Seam, add_seam, install, uninstall
 from .tools import loop_safe
 

@@ -1,7 +1,8 @@
 """Sync and async calls share cache entries.
 
 DSPy hashes the name of the function that makes a request into its cache key, and the sync and async functions
-have different names. A program that goes async would pay again for every call that it has cached.
+have different names. A program that goes async would pay again for every call that it has cached. Calls that
+programs make through a seam therefore use the sync name; async calls of the user's own keep theirs.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .table import Seam, register
+from .twins import running_twins
 
 __all__: list[str] = []
 
@@ -23,7 +25,7 @@ _SYNC_NAMES = (
 def _key(original: Callable[..., str], cache: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     request = args[0] if args else kwargs.get("request")
     name = request.get("_fn_identifier") if isinstance(request, dict) else None
-    if isinstance(name, str):
+    if isinstance(request, dict) and isinstance(name, str):
         for asynchronous, sync in _SYNC_NAMES:
             if asynchronous in name:
                 request = {**request, "_fn_identifier": name.replace(asynchronous, sync)}
@@ -32,4 +34,5 @@ def _key(original: Callable[..., str], cache: Any, args: tuple[Any, ...], kwargs
     return original(*args, **kwargs)
 
 
-register(Seam("dspy.clients.cache:Cache.cache_key", _key, everywhere=True))
+# DSPy 3.4 looks into its cache in a thread of the default executor, where in_bridge() is false.
+register(Seam("dspy.clients.cache:Cache.cache_key", _key, when=lambda: bool(running_twins())))

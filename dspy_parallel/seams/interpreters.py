@@ -1,75 +1,62 @@
 """Code interpreters, which wait for a subprocess.
 
-`PythonInterpreter` accepts calls from one thread only, the first that used it. Each gets a thread of its own,
-whatever threads its callers run in; two programs that share an interpreter take turns there.
+They run in worker threads, one call after the other. `PythonInterpreter` accepts calls only from the first thread
+that used it. A bridged program has no thread of its own, and the same program may be called without the bridge
+before and after: so the ownership is lent to the worker for each call, and given back.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
-from ..bridge import await_, run_in_thread
+from ..bridge import call_in_thread
 from .table import Seam, in_thread, register
 
 __all__: list[str] = []
 
+_REASON = "the interpreter waits for its subprocess"
 
-class _OwnThread:
-    """Runs an interpreter's jobs one after the other; ends with the interpreter."""
+
+class _Turns:
+    """Lets one thread at a time use an interpreter; a tool that the interpreter calls may use it again."""
+
+    __slots__ = ("__weakref__", "_lock")  # no __dict__: the bridge, in search of locks held across awaits, means others
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(
-            target=self._work, args=(self._jobs,), name="dspy-parallel-interpreter", daemon=True
-        )
-        self._thread.start()
+        self._lock = threading.RLock()
 
-    @staticmethod
-    def _work(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:
-        while (job := jobs.get()) is not None:
-            job()
-            del job
-
-    def submit(self, job: Callable[[], None]) -> None:
-        self._jobs.put(job)
-
-    @property
-    def is_mine(self) -> bool:
-        return threading.current_thread() is self._thread
-
-    def __del__(self) -> None:
-        self._jobs.put(None)
+    def take(self, interpreter: Any, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        self._lock.acquire()
+        owner = getattr(interpreter, "_owner_thread", None)
+        if owner is not None and owner != threading.get_ident():
+            interpreter._owner_thread = None
+        try:
+            return method(*args, **kwargs)
+        finally:
+            # None: it has been shut down, or has no owners (before DSPy 3.1)
+            if getattr(interpreter, "_owner_thread", None) is not None:
+                interpreter._owner_thread = owner
+            self._lock.release()
 
 
-_threads: weakref.WeakKeyDictionary[Any, _OwnThread] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
+_turns: weakref.WeakKeyDictionary[Any, _Turns] = weakref.WeakKeyDictionary()
 
 
-def _on_own_thread(original: Callable[..., Any], interpreter: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    with _lock:
-        thread = _threads.get(interpreter)
-        if thread is None:
-            thread = _threads[interpreter] = _OwnThread()
-    if thread.is_mine:  # called by a tool that the interpreter called
-        return original(*args, **kwargs)
-    return await_(run_in_thread(original, args, kwargs, submit=thread.submit))
+def _in_turn(original: Callable[..., Any], interpreter: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    turns = _turns.setdefault(interpreter, _Turns())
+    return call_in_thread(turns.take, (interpreter, original, args, kwargs), {}, _REASON)
 
 
 register(
     *(
-        Seam(f"dspy.primitives.python_interpreter:PythonInterpreter.{method}", _on_own_thread, optional=True)
+        Seam(f"dspy.primitives.python_interpreter:PythonInterpreter.{method}", _in_turn, optional=True)
         for method in ("execute", "start", "shutdown")
     ),
     *(
-        Seam(
-            f"dspy.primitives.local_interpreter:LocalInterpreter.{method}",
-            in_thread("the interpreter waits for its subprocess"),
-            optional=True,
-        )
+        Seam(f"dspy.primitives.local_interpreter:LocalInterpreter.{method}", in_thread(_REASON), optional=True)
         for method in ("execute", "start", "shutdown")
     ),
 )

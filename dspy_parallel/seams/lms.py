@@ -33,10 +33,25 @@ def _has_twin(lm: Any) -> bool:
     return isinstance(own.get("_engine_spec", ""), str) or own.get("_async_engine_spec") is not None
 
 
+def _is_from_dspy(function: Any) -> bool:
+    return str(getattr(function, "__module__", "")).startswith("dspy.")
+
+
 def _call(original: Callable[..., Any], lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    cls = type(lm)
+    if cls.__call__.__module__ == "dspy.utils.dummies":
+        return original(*args, **kwargs)  # DummyLM before DSPy 3.2: waits for nothing, and its acall calls it
     if _has_twin(lm):
-        return await_twin(partial(call_once, lm), original, lm, args, kwargs)
-    return call_in_thread(original, args, kwargs, f"the LM class {type(lm).__qualname__} has no async counterpart")
+        calls_back = not (_is_from_dspy(cls.acall) and _is_from_dspy(cls.aforward))
+        return await_twin(partial(call_once, lm), original, lm, args, kwargs, calls_back=calls_back)
+    return call_in_thread(original, args, kwargs, f"the LM class {cls.__qualname__} has no async counterpart")
+
+
+def _decide(original: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """DSPy 3.4: a client that is no LM, but stands in for one."""
+    if is_twin(type(client), "__call__", "acall"):
+        return await_twin(client.acall, original, client, args, kwargs)
+    return call_in_thread(original, args, kwargs, f"{type(client).__qualname__} has no async counterpart")
 
 
 def _import_litellm(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -49,5 +64,6 @@ def _import_litellm(original: Callable[..., Any], _: Any, args: tuple[Any, ...],
 
 register(
     Seam("dspy.clients.base_lm:BaseLM.__call__", _call, overrides=True),
+    Seam("dspy.clients.typesafe:TypeSafe.__call__", _decide, optional=True),
     Seam("dspy.clients._litellm:_materialize_litellm", _import_litellm, optional=True),
 )

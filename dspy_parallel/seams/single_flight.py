@@ -12,22 +12,34 @@ two equal calls that are not recognised cost a request.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 import dspy
 
+from .twins import running_twins
+
 __all__ = ["call_once"]
 
-_flights: dict[tuple[Any, ...], asyncio.Future[bool]] = {}
+Outcome = Literal["filled", "failed", "cancelled"]
+
+_flights: dict[tuple[Any, ...], asyncio.Future[Outcome]] = {}
+
+PATIENCE = 2
+"""How many failures of others a call waits for. If a provider is down, calls must not fail one after the other."""
+
+_NOT_IN_CACHE_KEYS = ("api_key", "api_base", "base_url")
 
 
 def _key(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
     """What makes two calls equal; None if the call does not use the cache."""
-    if not isinstance(lm, dspy.LM) or not kwargs.get("cache", lm.cache):
+    if not isinstance(lm, dspy.LM) or not kwargs.get("cache", getattr(lm, "cache", False)):
         return None
-    if not (dspy.cache.enable_memory_cache or dspy.cache.enable_disk_cache):
+    if not (getattr(dspy.cache, "enable_memory_cache", False) or getattr(dspy.cache, "enable_disk_cache", False)):
         return None
-    return asyncio.get_running_loop(), type(lm), lm.model, lm.model_type, repr((args, kwargs, lm.kwargs))
+    if any(isinstance(owner, dspy.BaseLM) for owner in running_twins()[:-1]):
+        return None  # a call that another LM makes: it might wait for the very call that it is a part of
+    settings = {name: value for name, value in {**lm.kwargs, **kwargs}.items() if name not in _NOT_IN_CACHE_KEYS}
+    return asyncio.get_running_loop(), type(lm), lm.model, lm.model_type, repr((args, settings))
 
 
 async def call_once(lm: Any, *args: Any, **kwargs: Any) -> Any:
@@ -35,16 +47,22 @@ async def call_once(lm: Any, *args: Any, **kwargs: Any) -> Any:
     key = _key(lm, args, kwargs)
     if key is None:
         return await lm.acall(*args, **kwargs)
+    patience = PATIENCE
     while (first := _flights.get(key)) is not None:
         # Shielded: whoever waits here may be cancelled alone.
-        if await asyncio.shield(first):
+        ended = await asyncio.shield(first)
+        patience -= ended == "failed"
+        if ended == "filled" or not patience:
             return await lm.acall(*args, **kwargs)
     flight = _flights[key] = asyncio.get_running_loop().create_future()
-    filled = False
+    outcome: Outcome = "cancelled"
     try:
         result = await lm.acall(*args, **kwargs)
-        filled = True
+        outcome = "filled"
         return result
+    except Exception:
+        outcome = "failed"
+        raise
     finally:
         del _flights[key]
-        flight.set_result(filled)
+        flight.set_result(outcome)

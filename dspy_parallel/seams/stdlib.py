@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -13,19 +14,16 @@ __all__: list[str] = []
 
 
 def _sleep(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if len(args) != 1 or kwargs or not isinstance(args[0], (int, float)) or not args[0] >= 0:
+    if len(args) != 1 or kwargs or not isinstance(args[0], (int, float)) or not 0 <= args[0] <= threading.TIMEOUT_MAX:
         original(*args, **kwargs)  # a bad argument: let it raise what it raises
     else:
         await_(asyncio.sleep(args[0]))
 
 
 _wait = in_thread("it waits for a subprocess")
-_request = in_thread("it makes a blocking request")
 
 register(
     Seam("time:sleep", _sleep),
     Seam("subprocess:Popen.wait", _wait),
     Seam("subprocess:Popen.communicate", _wait),
-    Seam("urllib.request:OpenerDirector.open", _request),
-    Seam("http.client:HTTPResponse.read", _request),
 )

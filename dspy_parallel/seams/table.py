@@ -7,22 +7,22 @@ classes and modules are patched, never instances: DSPy deep-copies and pickles t
 
 from __future__ import annotations
 
-import copy
-import importlib
 import sys
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import wrapt
 
 from ..bridge import call_in_thread, in_bridge
 from ..errors import SeamError
+from .patches import Patch
 from .twins import await_twin
 
-__all__ = ["Handler", "Seam", "add_seam", "install", "register", "uninstall"]
+__all__ = ["Handler", "Seam", "add_seam", "in_thread", "install", "register", "uninstall"]
 
 Handler = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 """Called as `handler(original, instance, args, kwargs)`; the original is bound to the instance."""
@@ -38,8 +38,8 @@ class Seam:
         replacement: Instead of a handler: makes the function that replaces the original for good.
         overrides: Whether definitions of the method in subclasses, present and future, are covered too.
         optional: Whether the target is missing in some supported versions.
-        everywhere: Whether the handler is called outside the bridge, too.
-        layer: Sets apart rows for one target, of which the later ones wrap the earlier ones.
+        when: Whether the handler takes this call; otherwise the original does.
+        layer: Sets apart several rows for one target; later ones wrap the earlier ones.
     """
 
     target: str
@@ -47,115 +47,102 @@ class Seam:
     replacement: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
     overrides: bool = False
     optional: bool = False
-    everywhere: bool = False
+    when: Callable[[], bool] = in_bridge
     layer: str = ""
 
     @property
     def key(self) -> str:
+        """What there is one row for."""
         return f"{self.target}#{self.layer}"
 
     @property
     def module(self) -> str:
+        """The module that has to be imported first."""
         return self.target.partition(":")[0]
 
     @property
     def path(self) -> list[str]:
+        """The names that lead from the module to the callable."""
         return self.target.partition(":")[2].split(".")
-
-
-def _by_name(module: str, path: str) -> Any:
-    found: Any = importlib.import_module(module)
-    for name in path.split("."):
-        found = getattr(found, name)
-    return found
-
-
-class _Bound(wrapt.BoundFunctionWrapper):  # type: ignore[misc]
-    """A patched method: copied and pickled as a plain method is."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        instance = self._self_instance
-        return self if instance is None else getattr(copy.deepcopy(instance, memo), self.__name__)
-
-    def __copy__(self) -> Any:
-        return self
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        instance = self._self_instance
-        if instance is None:
-            return _by_name, (self.__module__, self.__qualname__)
-        return getattr, (instance, self.__name__)
-
-
-class _Patch(wrapt.FunctionWrapper):  # type: ignore[misc]
-    """A patched function: copied and pickled by name, as functions are."""
-
-    __bound_function_wrapper__ = _Bound
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return self
-
-    def __copy__(self) -> Any:
-        return self
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return _by_name, (self.__module__, self.__qualname__)
 
 
 _MISSING = object()
 
 
+def _is_initializing(module: ModuleType) -> bool:
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
+
+
 class _Table:
+    """All rows, and what was patched for them.
+
+    Nothing is imported while the lock is held: a thread that imports a module calls `_module_imported` with the
+    module's import lock, and would wait for whoever waits for that.
+    """
+
     def __init__(self) -> None:
         self._rows: dict[str, Seam] = {}
-        self._restore: list[Callable[[], None]] = []
+        self._undo: list[Callable[[], None]] = []
         self._hooked: set[str] = set()
         self._patched: set[str] = set()
+        self._half_imported: list[Seam] = []
         self._installed = False
         self._lock = threading.RLock()
 
     def add(self, seam: Seam) -> None:
         with self._lock:
             if seam.key in self._rows:
-                raise SeamError(f"There is a seam for {seam.target} already; uninstall() and remove it first.")
-            self._rows[seam.key] = seam
+                raise SeamError(f"There is a seam for {seam.target} already.")
             if self._installed:
                 self._patch_when_imported(seam)
+            self._rows[seam.key] = seam
 
     def install(self) -> None:
-        if self._installed:
+        if self._installed and not self._half_imported:
             return
         with self._lock:
             if not self._installed:
                 for seam in self._rows.values():
                     self._patch_when_imported(seam)
                 self._installed = True
+            elif self._half_imported:
+                late, self._half_imported = self._half_imported, []
+                for seam in late:
+                    self._patch_when_imported(seam)
 
     def uninstall(self) -> None:
         with self._lock:
             self._installed = False
-            while self._restore:
-                self._restore.pop()()
+            self._half_imported.clear()
+            while self._undo:
+                self._undo.pop()()
             self._patched.clear()
 
     def _patch_when_imported(self, seam: Seam) -> None:
-        if seam.module in sys.modules:
-            self._patch(seam)
-        elif seam.module not in self._hooked:
-            self._hooked.add(seam.module)
-            wrapt.register_post_import_hook(self._module_imported, seam.module)
+        module = sys.modules.get(seam.module)
+        if module is None:
+            if seam.module not in self._hooked:
+                self._hooked.add(seam.module)
+                wrapt.register_post_import_hook(self._module_imported, seam.module)
+        elif _is_initializing(module):
+            # Somebody is importing it now: what we want to patch may not be there yet. (The import hook comes too
+            # late for a module that has been found already.) The next run() looks again.
+            self._half_imported.append(seam)
+        else:
+            self._patch(module, seam)
 
     def _module_imported(self, module: Any) -> None:
         with self._lock:
+            self._hooked.discard(module.__name__)  # a hook is called once
             if self._installed:
                 for seam in self._rows.values():
                     if seam.module == module.__name__:
-                        self._patch(seam)
+                        self._patch(module, seam)
 
-    def _patch(self, seam: Seam) -> None:
+    def _patch(self, module: Any, seam: Seam) -> None:
         if seam.key in self._patched:
             return
-        owner: Any = importlib.import_module(seam.module)
+        owner = module
         *path, name = seam.path
         for step in path:
             owner = getattr(owner, step, _MISSING)
@@ -167,36 +154,63 @@ class _Table:
             definer = next(cls for cls in owner.__mro__ if name in vars(cls))
             raise SeamError(f"{seam.target} is inherited: name the class that defines it, {definer.__qualname__}.")
         self._patched.add(seam.key)
-        self._wrap(owner, name, seam)
+        if seam.replacement is not None:
+            self._set(owner, name, seam.replacement(vars(owner)[name]))
+        else:
+            self._wrap(owner, name, seam)
         if seam.overrides:
             self._cover_subclasses(owner, name, seam)
 
     def _wrap(self, owner: Any, name: str, seam: Seam) -> None:
-        original = vars(owner)[name]
-        if seam.replacement is not None:
-            setattr(owner, name, seam.replacement(original))
-        else:
-            setattr(owner, name, _Patch(original, seam.handler, True if seam.everywhere else in_bridge))
-        self._restore.append(lambda: setattr(owner, name, original))
+        if type(vars(owner)[name]) is Patch and not seam.layer:
+            return
+        setattr(owner, name, Patch(vars(owner)[name], cast("Handler", seam.handler), seam.when))
+        reference = weakref.ref(owner)  # classes come and go; the table must not keep them
 
-    def _cover_subclasses(self, base: type, name: str, seam: Seam) -> None:
+        def undo() -> None:
+            # What somebody else has put on top of ours is not ours to remove.
+            patch = vars(reference()).get(name) if reference() is not None else None
+            if type(patch) is Patch:
+                setattr(reference(), name, patch.__wrapped__)
+
+        self._undo.append(undo)
+
+    def _set(self, owner: Any, name: str, value: Any) -> None:
+        before = vars(owner).get(name, _MISSING)
+        setattr(owner, name, value)
+        ours = vars(owner)[name]
+
+        def undo() -> None:
+            if vars(owner).get(name) is ours:
+                if before is _MISSING:
+                    delattr(owner, name)
+                else:
+                    setattr(owner, name, before)
+
+        self._undo.append(undo)
+
+    def _cover_subclasses(self, base: Any, name: str, seam: Seam) -> None:
         def cover(cls: type) -> None:
-            if name in vars(cls) and not isinstance(vars(cls)[name], _Patch):
-                self._wrap(cls, name, seam)
+            with self._lock:
+                if name in vars(cls):
+                    self._wrap(cls, name, seam)
 
-        def cover_below(cls: type) -> None:
+        def cover_below(cls: Any) -> None:
             for subclass in cls.__subclasses__():
                 cover(subclass)
                 cover_below(subclass)
 
+        theirs = vars(base).get("__init_subclass__")
+
         def __init_subclass__(cls: type, **kwargs: Any) -> None:
-            super(base, cls).__init_subclass__(**kwargs)
+            if theirs is None:
+                super(base, cls).__init_subclass__(**kwargs)  # type: ignore[misc]
+            else:
+                theirs.__get__(None, cls)(**kwargs)
             cover(cls)
 
         cover_below(base)
-        if "__init_subclass__" not in vars(base):
-            base.__init_subclass__ = classmethod(__init_subclass__)  # type: ignore[assignment]
-            self._restore.append(lambda: delattr(base, "__init_subclass__"))
+        self._set(base, "__init_subclass__", classmethod(__init_subclass__))  # type: ignore[arg-type]
 
 
 _table = _Table()

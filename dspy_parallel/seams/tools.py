@@ -6,12 +6,16 @@ that it calls still reaches the loop.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..bridge import await_, call_in_thread, is_coroutine_function
-from .table import Seam, in_thread, register
-from .twins import await_twin
+from dspy import Tool
+
+from ..bridge import await_, call_in_thread, is_coroutine_function, run_in_thread
+from ..bridge.kernel import current_greenlet_program
+from ..errors import ThreadRequiredError
+from .table import Seam, register
 
 __all__ = ["loop_safe"]
 
@@ -46,25 +50,37 @@ def loop_safe(fn: F) -> F:
     return fn
 
 
+def _reason(tool: Any) -> str:
+    return f"the tool {tool.name} is a sync function; mark it loop_safe if it never blocks"
+
+
 def _call(original: Callable[..., Any], tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if is_coroutine_function(tool.func):
-        return await_twin(tool.acall, original, tool, args, kwargs)
+        # The class's own method: one in a subclass may be written as a call of this one. And no guard against
+        # recursion as for LMs: an agent may well be its own tool.
+        return await_(Tool.acall(tool, *args, **kwargs))
     if getattr(tool.func, _MARK, False):
         return original(*args, **kwargs)
-    return call_in_thread(original, args, kwargs, f"the tool {tool.name} is a sync function; mark it loop_safe if it never blocks")
+    return call_in_thread(original, args, kwargs, _reason(tool))
 
 
-def _await(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The functions that turn a coroutine into a sync call: inside the bridge it is simply awaited."""
-    return await_(*args, **kwargs)
+def _acall(original: Callable[..., Any], tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`tool.acall()` calls a sync function where it stands, on the loop."""
+    if is_coroutine_function(tool.func) or getattr(tool.func, _MARK, False):
+        return original(*args, **kwargs)
+    program = current_greenlet_program()
+    if program is not None and program.strict:
+        raise ThreadRequiredError(f"{_reason(tool)}. The program is pinned to engine='loop', so it gets no thread.")
+
+    async def func(**arguments: Any) -> Any:
+        result = await run_in_thread(tool.func, (), arguments)
+        return await result if asyncio.iscoroutine(result) else result
+
+    # Callbacks, checks of arguments and errors stay those of the original; callbacks are shown an equal tool.
+    return original.__func__(tool.model_copy(update={"func": func}), *args, **kwargs)  # type: ignore[attr-defined]
 
 
 register(
     Seam("dspy.adapters.types.tool:Tool.__call__", _call),
-    Seam("dspy.adapters.types.tool:Tool._run_async_in_sync", _await),
-    Seam("dspy.utils.syncify:run_async", _await),
-    Seam("dspy.primitives.python_interpreter:_await_in_sync", _await, optional=True),
-    Seam("dspy.primitives.local_interpreter:_await_in_sync", _await, optional=True),
-    Seam("asyncio.runners:run", in_thread("it starts an event loop of its own")),
-    Seam("asyncio.base_events:BaseEventLoop.run_until_complete", in_thread("it runs an event loop of its own")),
+    Seam("dspy.adapters.types.tool:Tool.acall", _acall),
 )

@@ -12,9 +12,15 @@ from typing import Any
 
 from ..bridge import await_, call_in_thread
 
-__all__ = ["await_twin", "is_twin"]
+__all__ = ["await_twin", "is_twin", "running_twins"]
 
 _running: contextvars.ContextVar[tuple[object, ...]] = contextvars.ContextVar("dspy_parallel_twins", default=())
+
+running_twins = _running.get
+"""The owners of the twins that are being awaited around the running code, outermost first.
+
+Other than `in_bridge()`, also known in threads to which DSPy or asyncio hand a part of the call.
+"""
 
 
 def _depth(cls: type, name: str) -> int | None:
@@ -39,17 +45,22 @@ def await_twin(
     owner: object,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    *,
+    calls_back: bool = True,
 ) -> Any:
     """Wait for `twin(*args, **kwargs)` in place of a sync call.
 
-    A twin may be written as a call of the sync method (`DummyLM.acall` in DSPy 3.0 is), which would bring it here
-    again and again. Such an inner call runs the original, in a thread.
-
     Args:
+        twin: The async counterpart.
+        original: The sync callable.
         owner: What the twin belongs to: the instance, or a function.
+        args: Positional arguments of either.
+        kwargs: Keyword arguments of either.
+        calls_back: Whether the twin may be written as a call of the sync method, which would bring it here again
+            and again. Then a call of the owner inside the twin runs the original, in a thread.
     """
     running = _running.get()
-    if any(other is owner for other in running):
+    if calls_back and any(other is owner for other in running):
         return call_in_thread(original, args, kwargs, "its async counterpart calls it")
 
     async def call() -> Any:
