@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from . import seams, stores, swallowing  # noqa: F401  (they fill the seam table)
+from .functions import async_node
 from .graphs import parallelize_graph
+from .retrying import retry_on
 
-__all__ = ["parallelize_graph"]
+__all__ = ["async_node", "parallelize_graph", "retry_on"]

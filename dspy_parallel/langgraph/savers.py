@@ -20,7 +20,7 @@ from langgraph._internal._constants import CONFIG_KEY_CHECKPOINTER
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from ..seams.twins import is_twin
-from .waiting import blocked_loop
+from .waiting import at_home
 
 __all__ = ["adapted", "lend_adapted"]
 
@@ -34,6 +34,7 @@ _CALLS = (
     "prune",
     "get_delta_channel_history",
 )
+
 
 class _Threads:
     """One thread for each saver that needs one; it ends with the saver."""
@@ -144,7 +145,7 @@ class _Adapter(BaseCheckpointSaver[Any]):
         async def method(*args: Any, **kwargs: Any) -> Any:
             if in_thread:
                 return await self._in_thread(functools.partial(sync, *args, **kwargs))
-            return await self._at_home(functools.partial(cast("Any", twin), *args, **kwargs))
+            return await at_home(_home(self._saver), functools.partial(cast("Any", twin), *args, **kwargs))
 
         return method
 
@@ -158,18 +159,10 @@ class _Adapter(BaseCheckpointSaver[Any]):
         async def collect() -> list[Any]:
             return [item async for item in self._saver.alist(*args, **kwargs)]
 
-        for item in await self._at_home(collect):
+        for item in await at_home(_home(self._saver), collect):
             yield item
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         context = contextvars.copy_context()
         executor = _threads.of(self._saver)
         return await asyncio.get_running_loop().run_in_executor(executor, context.run, call)
-
-    async def _at_home(self, call: Callable[[], Any]) -> Any:
-        """On the loop that the saver belongs to, if that one is running and is not waiting for us."""
-        home = _home(self._saver)
-        here = asyncio.get_running_loop()
-        if home is None or home is here or not home.is_running() or home is blocked_loop.get():
-            return await call()
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), home))

@@ -80,8 +80,6 @@ def _leaving(exc: GraphBubbleUp | Carried) -> BaseException:
 
 
 def _call(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if current_node.get() is None:
-        return original(*args, **kwargs)
     try:
         return original(*args, **kwargs)
     except (GraphBubbleUp, Carried) as exc:
@@ -92,8 +90,7 @@ def _call(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: d
 
 
 def _acall(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    coroutine = original(*args, **kwargs)
-    return coroutine if current_node.get() is None else _awaited(coroutine)
+    return _awaited(original(*args, **kwargs))
 
 
 async def _awaited(coroutine: Any) -> Any:
@@ -113,11 +110,11 @@ class _Rewarding:
         self.fn = fn
 
     def __call__(self, *args: Any) -> Any:
-        return _call(self.fn, None, args, {})
+        return _call(self.fn, None, args, {}) if _in_node() else self.fn(*args)
 
 
 def _with_reward(original: Callable[..., Any], module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if current_node.get() is not None and not isinstance(module.reward_fn, _Rewarding):
+    if not isinstance(module.reward_fn, _Rewarding):
         module.reward_fn = _Rewarding(module.reward_fn)
     return original(*args, **kwargs)
 
@@ -125,8 +122,6 @@ def _with_reward(original: Callable[..., Any], module: Any, args: tuple[Any, ...
 def _execute(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`dspy.Parallel` and `Evaluate`: their threads belong to the node's run, too."""
     node = current_node.get()
-    if node is None:
-        return original(*args, **kwargs)
     config = var_child_runnable_config.get()
 
     def execute(function: Callable[[Any], Any], data: Any) -> Any:
@@ -152,9 +147,13 @@ def _execute(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs
     raise leaving
 
 
+def _in_node() -> bool:
+    # And not only in the bridge: DSPy's own threads are not bridged.
+    return current_node.get() is not None
+
+
 def _row(target: str, handler: Callable[..., Any]) -> Seam:
-    # Everywhere, not only in the bridge: DSPy's own threads are not bridged.
-    return Seam(target, handler, everywhere=True, layer="swallowing")
+    return Seam(target, handler, when=_in_node, layer="swallowing")
 
 
 register(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..bridge import in_bridge, run_sync
 
-__all__ = ["blocked_loop", "wait_for"]
+__all__ = ["at_home", "wait_for"]
 
 T = TypeVar("T")
 
@@ -20,12 +20,23 @@ blocked_loop: contextvars.ContextVar[asyncio.AbstractEventLoop | None] = context
 
 
 def wait_for(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine function to its end: on the persistent loop, or suspending inside the bridge."""
+    """Wait for the coroutine that `call` makes: on the persistent loop, or suspending inside the bridge."""
+
+    async def program() -> T:
+        return await call()
+
     loop = asyncio._get_running_loop()
     if loop is None or in_bridge():
-        return run_sync(call)
+        return run_sync(program)  # type: ignore[return-value]
     token = blocked_loop.set(loop)
     try:
-        return run_sync(call)
+        return run_sync(program)  # type: ignore[return-value]
     finally:
         blocked_loop.reset(token)
+
+
+async def at_home(home: asyncio.AbstractEventLoop | None, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Await something on the loop that it belongs to, if that one is running and is not waiting for us."""
+    if home is None or home is asyncio.get_running_loop() or not home.is_running() or home is blocked_loop.get():
+        return await call()
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), home))

@@ -1,0 +1,62 @@
+"""Rows of the seam table for LangGraph: graphs, tasks and tools that a converted node calls itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from ..bridge import run_in_thread
+from ..seams.table import Seam, register
+from .compiled import is_parallel
+from .graphs import converted
+from .swallowing import current_node
+from .tasks import convert_task, waitable
+
+__all__: list[str] = []
+
+
+def _by_converted(name: str) -> Callable[..., Any]:
+    """A graph that was not converted, called in the bridge: its converted copy is called instead."""
+
+    def handler(original: Callable[..., Any], graph: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if is_parallel(graph):
+            return original(*args, **kwargs)
+        return getattr(converted(graph), name)(*args, **kwargs)
+
+    return handler
+
+
+def _arun(original: Callable[..., Any], tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The async side of a sync tool, as ToolNode calls it: in a worker thread that is bridged.
+
+    LangChain would take the event loop's default executor, a few threads for everybody.
+    """
+    run_manager = kwargs.get("run_manager")
+    if run_manager is not None and "run_manager" in inspect.signature(tool._run).parameters:
+        kwargs = {**kwargs, "run_manager": run_manager.get_sync()}
+    return run_in_thread(tool._run, args, kwargs)
+
+
+def _in_node() -> bool:
+    return current_node.get() is not None
+
+
+register(
+    *(
+        Seam(f"langgraph.pregel.main:Pregel.{name}", _by_converted(name))
+        for name in (
+            "invoke",
+            "stream",
+            "astream",
+            "get_state",
+            "get_state_history",
+            "update_state",
+            "bulk_update_state",
+        )
+    ),
+    Seam("langgraph.func:_TaskFunction.__call__", waitable),
+    # Not in the bridge: called by the graph's own tasks, for a node.
+    Seam("langgraph.pregel._algo:get_runnable_for_task", convert_task, when=_in_node),
+    Seam("langchain_core.tools.base:BaseTool._arun", _arun, when=_in_node),
+)

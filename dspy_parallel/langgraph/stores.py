@@ -1,0 +1,56 @@
+"""Stores and savers that are called synchronously by the code of a node.
+
+`AsyncSqliteStore`, `AsyncSqliteSaver` and their Postgres counterparts refuse sync calls on the thread of their own
+event loop, where they would wait for themselves. In the bridge such a call suspends. Stores without an async side
+get a worker thread, as a database may take its time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from ..bridge import await_
+from ..seams.table import Seam, in_thread, register
+from .waiting import at_home
+
+__all__: list[str] = []
+
+
+def _by_twin(name: str, loop: str) -> Callable[..., Any]:
+    def handler(original: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        home: asyncio.AbstractEventLoop | None = getattr(owner, loop, None)
+        return await_(at_home(home, lambda: getattr(owner, f"a{name}")(*args, **kwargs)))
+
+    return handler
+
+
+def _list(_: Callable[..., Any], saver: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def collect() -> list[Any]:
+        return [item async for item in saver.alist(*args, **kwargs)]
+
+    return iter(await_(at_home(getattr(saver, "loop", None), collect)))
+
+
+_SAVERS = (
+    "langgraph.checkpoint.sqlite.aio:AsyncSqliteSaver",
+    "langgraph.checkpoint.postgres.aio:AsyncPostgresSaver",
+)
+_OPERATIONS = ("get", "search", "put", "delete", "list_namespaces", "batch")
+_access = in_thread("the store accesses a database")
+
+register(
+    *(
+        Seam(f"langgraph.store.base.batch:AsyncBatchedBaseStore.{name}", _by_twin(name, "_loop"), overrides=True)
+        for name in _OPERATIONS
+    ),
+    Seam("langgraph.store.sqlite.base:SqliteStore.batch", _access, optional=True),
+    Seam("langgraph.store.postgres.base:PostgresStore.batch", _access, optional=True),
+    *(
+        Seam(f"{saver}.{name}", _by_twin(name, "loop"), optional=True)
+        for saver in _SAVERS
+        for name in ("get_tuple", "put", "put_writes", "delete_thread")
+    ),
+    *(Seam(f"{saver}.list", _list, optional=True) for saver in _SAVERS),
+)

@@ -1,0 +1,49 @@
+"""`@task` functions called in converted graphs: they run in the bridge, and their results can be waited for.
+
+In a sync function `task(...).result()` waits. On the event loop LangGraph hands out asyncio futures, whose
+`result()` raises unless they are done; ours suspends. In an `async def`, `await task(...)` works as ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable
+from typing import Any
+
+from langgraph._internal._future import chain_future
+
+from ..bridge import await_, in_bridge
+from .graphs import converted
+from .nodes import convert_runnable
+from .swallowing import current_node
+
+__all__ = ["convert_task", "waitable"]
+
+
+class _SuspendingFuture(asyncio.Future[Any]):
+    """What async code gets: it can await the future, or hand it to sync code that asks for the result."""
+
+    def result(self) -> Any:
+        if not self.done() and in_bridge():
+            await_(asyncio.wait([self]))
+        return super().result()
+
+
+def waitable(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a task; give its future to the calling node in the form that its code can wait for."""
+    future = original(*args, **kwargs)
+    node = current_node.get()
+    if node is None or not isinstance(future, asyncio.Future):
+        return future
+    if node.is_async:
+        return chain_future(future, _SuspendingFuture(loop=future.get_loop()))
+    # The kind of future that it would get in a thread; in the bridge, waiting for it suspends (seams/executors).
+    return chain_future(future, concurrent.futures.Future())
+
+
+def convert_task(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The runnable of a task that is called in a converted node: a converted copy, as LangGraph shares the original."""
+    runnable = original(*args, **kwargs)
+    node = current_node.get()
+    return convert_runnable(runnable, node.engine, converted) if node is not None else runnable

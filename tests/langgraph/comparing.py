@@ -1,0 +1,126 @@
+"""Runs one graph as it comes and parallelised, sync and async, and notes everything that a user can see."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import StateGraph
+
+from dspy_parallel.langgraph import parallelize_graph
+
+MODES = ("values", "updates", "custom", "debug")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.+]+")
+
+
+def plain(value: Any) -> str:
+    """A value as text, without what differs between any two runs: ids and times."""
+    return _TIME.sub("<time>", _UUID.sub("<id>", repr(value)))
+
+
+@dataclasses.dataclass
+class Seen:
+    """What is visible of a series of runs on one thread.
+
+    Attributes:
+        events: What each run streamed, in order, and how it ended.
+        states: The state after each run.
+        history: The checkpoints, newest first.
+    """
+
+    events: list[list[str]] = dataclasses.field(default_factory=list)
+    states: list[str] = dataclasses.field(default_factory=list)
+    history: list[str] = dataclasses.field(default_factory=list)
+
+    def in_any_order(self) -> Seen:
+        """For nodes of one step that race each other."""
+        return Seen([sorted(events) for events in self.events], self.states, self.history)
+
+
+def _state(snapshot: Any) -> str:
+    tasks = sorted(
+        (task.name, plain(task.error), plain(task.interrupts), plain(task.result)) for task in snapshot.tasks
+    )
+    metadata = {key: (snapshot.metadata or {}).get(key) for key in ("source", "step", "writes")}
+    return plain((snapshot.values, snapshot.next, metadata, tasks))
+
+
+def see(
+    build: Callable[[], StateGraph[Any]], inputs: Sequence[Any], *, parallel: bool, is_async: bool, **options: Any
+) -> Seen:
+    """Run the graph on each of the inputs in turn, all on one thread.
+
+    Args:
+        build: Makes the builder.
+        inputs: States or `Command`s.
+        parallel: Whether the graph is parallelised.
+        is_async: Whether the async methods are used.
+        **options: Passed on to `compile()`, but for `engine`, `config` and `stream`.
+    """
+    engine = options.pop("engine", "auto")
+    config = {"configurable": {"thread_id": "1"}, **options.pop("config", {})}
+    stream = {"stream_mode": list(MODES), **options.pop("stream", {})}
+    builder = build()
+    if parallel:
+        parallelize_graph(builder, engine=engine)
+    options.setdefault("checkpointer", InMemorySaver())
+    graph = builder.compile(**options)
+    return asyncio.run(_arun(graph, inputs, config, stream)) if is_async else _run(graph, inputs, config, stream)
+
+
+def _run(graph: Any, inputs: Sequence[Any], config: Any, stream: Any) -> Seen:
+    seen = Seen()
+    for given in inputs:
+        events: list[str] = []
+        try:
+            for event in graph.stream(given, config, **stream):
+                events.append(plain(event))
+        except Exception as exc:
+            events.append(f"raised {type(exc).__name__}: {plain(exc)}")
+        seen.events.append(events)
+        seen.states.append(_state(graph.get_state(config)))
+    seen.history = [_state(snapshot) for snapshot in graph.get_state_history(config)]
+    return seen
+
+
+async def _arun(graph: Any, inputs: Sequence[Any], config: Any, stream: Any) -> Seen:
+    seen = Seen()
+    for given in inputs:
+        events: list[str] = []
+        try:
+            async for event in graph.astream(given, config, **stream):
+                events.append(plain(event))
+        except Exception as exc:
+            events.append(f"raised {type(exc).__name__}: {plain(exc)}")
+        seen.events.append(events)
+        seen.states.append(_state(await graph.aget_state(config)))
+    seen.history = [_state(snapshot) async for snapshot in graph.aget_state_history(config)]
+    return seen
+
+
+def assert_same(
+    build: Callable[[], StateGraph[Any]], inputs: Sequence[Any], *, races: bool = False, **options: Any
+) -> Seen:
+    """Stock and parallelised, sync and async, on each engine: all see the same.
+
+    Args:
+        build: Makes the builder.
+        inputs: States or `Command`s, one for each run.
+        races: Whether nodes of one step end in no particular order.
+        **options: As for `see()`.
+    """
+    shape = Seen.in_any_order if races else (lambda seen: seen)
+    asynchronous_only = options.pop("asynchronous_only", False)
+    expected = shape(see(build, inputs, parallel=False, is_async=True, **options))
+    if not asynchronous_only:
+        assert shape(see(build, inputs, parallel=False, is_async=False, **options)) == expected, "stock differs"
+    for engine in ("auto", "loop", "thread"):
+        for is_async in (False, True):
+            seen = see(build, inputs, parallel=True, is_async=is_async, engine=engine, **options)
+            assert shape(seen) == expected, (engine, is_async)
+    return expected
