@@ -37,7 +37,7 @@ def bar(start: float, end: float, span: float, width: int, *, unicode: bool = Tr
 def _axis(span: float, width: int) -> str:
     """Marks at round numbers of seconds; each number stands where its moment is."""
     steps = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
-    step = next((s for s in steps if span / s <= 8), 1000)
+    step = next((s for s in steps if span / s <= 6), 1000)
     marks = [" "] * (width + 8)
     for count in range(int(span / step) + 1):
         mark = f"{count * step:g}" + (" s" if count == 0 else "")
