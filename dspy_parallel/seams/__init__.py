@@ -18,6 +18,7 @@ from . import (  # noqa: F401
     stdlib,
     streaming,
     tools,
+    tracebacks,
 )
 from .table import Seam, add_seam, install, uninstall
 from .tools import loop_safe
