@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 import dspy
 
@@ -32,10 +33,12 @@ def async_module(target: Any = None, /, *, engine: Engine = "auto") -> Any:
     wherever it waits. The sync side is untouched: the class keeps its predictors, state and optimizers.
 
     A class that has an `aforward()` of its own keeps it. Only one that is inherited from above the class's
-    `forward()`, and therefore does something else, is replaced.
+    `forward()`, and therefore does something else, is replaced. Decorating again changes the engine. A class that does
+    its work in `__call__` instead of `forward()` gets an `acall()`.
 
     Args:
-        target: A subclass of `dspy.Module`, or an instance: then every class in its module tree is covered.
+        target: A subclass of `dspy.Module`, or an instance: then its class and every class in its module tree that
+            is not decorated already.
         engine: `"auto"`, `"loop"` or `"thread"`.
 
     Returns:
@@ -70,15 +73,17 @@ def async_module(target: Any = None, /, *, engine: Engine = "auto") -> Any:
     if target is None:
         return functools.partial(async_module, engine=engine)
     if isinstance(target, type) and issubclass(target, dspy.Module):
-        _check_forward(target)
+        _check(target, getattr(target, "forward", None))
         _give_twins(target, engine)
     elif isinstance(target, dspy.Module):
-        _check_forward(type(target))
+        cls = type(target)
+        _check(cls, vars(target).get("forward") or getattr(cls, "forward", None))
+        _give_twins(cls, engine)
         for _, module in target.named_sub_modules():
-            if _has_sync_forward(type(module)):
-                _give_twins(type(module), engine)
+            if _is_coverable(type(module)):
+                _give_twins(type(module), engine, keep=True)
     else:
-        what = target.__qualname__ if hasattr(target, "__qualname__") else f"an object of type {type(target).__qualname__}"
+        what = getattr(target, "__qualname__", None) or f"an object of type {type(target).__qualname__}"
         raise DecorationError(
             f"@async_module was applied to {what}, which is neither a subclass nor an instance of dspy.Module. Use "
             "run() for a plain function."
@@ -128,8 +133,9 @@ def install(*, engine: Engine = "auto") -> None:
     """Make every forward-only module awaitable: yours, DSPy's own and other packages'.
 
     Covers classes that exist and those yet to be defined, among them `dspy.BestOfN`, `Refine`,
-    `MultiChainComparison` and `ProgramOfThought`. Calling it again does nothing. It is process-wide and safe to
-    call while programs run.
+    `MultiChainComparison` and `ProgramOfThought`; and classes that are merely called like modules: `dspy.Parallel`,
+    `dspy.KNN`, `dspy.Retrieve` and `dspy.retrievers.Embeddings`. Calling it again changes the engine. It is
+    process-wide and safe to call while programs run.
 
     Args:
         engine: `"auto"`, `"loop"` or `"thread"`; classes decorated with their own choice keep it.
@@ -175,61 +181,104 @@ def uninstall() -> None:
     seams.uninstall()
 
 
-def _has_sync_forward(cls: type) -> bool:
-    forward = getattr(cls, "forward", None)
-    return callable(forward) and not is_coroutine_function(forward) and not is_generator_function(forward)
+def _is_sync(fn: Any) -> bool:
+    return callable(fn) and not is_coroutine_function(fn) and not is_generator_function(fn)
 
 
-def _check_forward(cls: type) -> None:
+def _definer(cls: type, name: str) -> type | None:
+    return next((base for base in cls.__mro__ if name in vars(base)), None)
+
+
+def _replaces_call(cls: type) -> bool:
+    """Whether the class does its work in a `__call__` of its own instead of `forward`."""
+    return _definer(cls, "__call__") not in (dspy.Module, type, None)
+
+
+def _is_coverable(cls: type) -> bool:
     forward = getattr(cls, "forward", None)
+    return _is_sync(forward) if forward is not None else _replaces_call(cls) and _is_sync(cls.__call__)
+
+
+def _check(cls: type, forward: Any) -> None:
+    """Raise the error that says why no `aforward()` can be made."""
+    name = f"{cls.__qualname__}.forward"
     if forward is None:
-        raise DecorationError(f"{cls.__qualname__} has no forward() to make an aforward() from. Define one.")
+        if not _replaces_call(cls):
+            raise DecorationError(f"{cls.__qualname__} has no forward() to make an aforward() from. Define one.")
+        name, forward = f"{cls.__qualname__}.__call__", cls.__call__
+    if not callable(forward):
+        raise DecorationError(f"{name} is {forward!r}, which cannot be called. Make it a method.")
     if is_generator_function(forward):
         raise DecorationError(
-            f"{cls.__qualname__}.forward is a generator function, which dspy.Module does not run to its end. Return "
-            "a dspy.Prediction, and stream with dspy.streamify."
+            f"{name} is a generator function, which dspy.Module does not run to its end. Return a dspy.Prediction, "
+            "and stream with dspy.streamify."
         )
     if is_coroutine_function(forward):
-        raise DecorationError(
-            f"{cls.__qualname__}.forward is a coroutine function already. Rename it to aforward; forward must be sync."
-        )
+        twin = "acall" if name.endswith("__call__") else "aforward"
+        raise DecorationError(f"{name} is a coroutine function already. Rename it to {twin}; {name} must be sync.")
 
 
 def _is_generated(cls: type, name: str) -> bool:
     return hasattr(getattr(cls, name, None), "__bridge_engine__")
 
 
-def _give_twins(cls: type, engine: Engine) -> list[str]:
-    """Add what is missing or stale of `aforward` and `acall`; return the names added."""
+def _give_twins(cls: type, engine: Engine, *, keep: bool = False) -> list[tuple[str, Any]]:
+    """Add what is missing or stale of `aforward` and `acall`; return what was added.
+
+    With `keep`, twins that were generated for the class or a base before, perhaps for another engine, stay.
+    """
     added = []
     for sync, twin, make in (("forward", "aforward", _make_aforward), ("__call__", "acall", _make_acall)):
-        if _is_generated(cls, twin) or not is_twin(cls, sync, twin):
-            setattr(cls, twin, make(getattr(cls, sync), engine))
-            added.append(twin)
+        generated = _is_generated(cls, twin)
+        if (generated and not keep) or not (generated or is_twin(cls, sync, twin)):
+            if sync == "forward" and not hasattr(cls, "forward") and _replaces_call(cls):
+                continue
+            made = make(cls, engine)
+            setattr(cls, twin, made)
+            added.append((twin, made))
     return added
 
 
-def _make_aforward(forward: Callable[..., Any], engine: Engine) -> Callable[..., Any]:
+def _make_aforward(owner: type, engine: Engine) -> Callable[..., Any]:
     async def aforward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        # Looked up when called, because optimizers replace it on instances; and not as `self.forward`, which
-        # logs that calling forward directly is discouraged.
-        return await _run(object.__getattribute__(self, "forward"), args, kwargs, engine, type(self))
+        _arrive()
+        cls = type(self)
+        # Called as super().aforward(), it stands for super().forward().
+        is_super = _definer(cls, "aforward") is not owner
+        forward = functools.partial(owner.forward, self) if is_super else _look_up(self)  # type: ignore[attr-defined]
+        return await start(forward, args, kwargs, engine, cls)
 
-    return _dressed(aforward, forward, engine)
+    return _dressed(aforward, getattr(owner, "forward", owner.__call__), engine)
 
 
-def _make_acall(call: Callable[..., Any], engine: Engine) -> Callable[..., Any]:
+def _make_acall(owner: type, engine: Engine) -> Callable[..., Any]:
     """For a class that overrides `__call__` alone."""
 
     async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return await _run(functools.partial(type(self).__call__, self), args, kwargs, engine, type(self))
+        _arrive()
+        cls = type(self)
+        call = (cls if _definer(cls, "acall") is owner else owner).__call__
+        return await start(functools.partial(call, self), args, kwargs, engine, cls)
 
-    return _dressed(acall, call, engine)
+    return _dressed(acall, owner.__call__, engine)
 
 
-async def _run(fn: Callable[..., Any], args: Any, kwargs: Any, engine: Engine, cls: type) -> Any:
-    seams.install()  # nothing after the first time; needed where a pickled class arrives in a new process
-    return await start(fn, args, kwargs, engine, cls)
+def _look_up(module: Any) -> Callable[..., Any]:
+    """The module's `forward`, found when called, because optimizers replace it on instances.
+
+    Code of any other name than `__call__` that reads `module.forward` is told by DSPy, in its log, that this is
+    discouraged.
+    """
+
+    def __call__() -> Callable[..., Any]:
+        return cast("Callable[..., Any]", module.forward)
+
+    return __call__()
+
+
+def _arrive() -> None:
+    """A decorated class that was pickled by value may be the first to need the seams in its new process."""
+    seams.install()
 
 
 def _dressed(twin: Callable[..., Any], sync: Callable[..., Any], engine: Engine) -> Callable[..., Any]:
@@ -237,6 +286,7 @@ def _dressed(twin: Callable[..., Any], sync: Callable[..., Any], engine: Engine)
     functools.update_wrapper(twin, sync)
     twin.__name__ = name
     twin.__qualname__ = f"{sync.__qualname__.rpartition('.')[0]}.{name}"
+    vars(twin).pop("__isabstractmethod__", None)
     twin.__bridge_engine__ = engine  # type: ignore[attr-defined]
     return twin
 
@@ -247,16 +297,21 @@ class _Installation:
     def __init__(self) -> None:
         self._engine: Engine | None = None
         self._seen: weakref.WeakSet[type] = weakref.WeakSet()
-        self._added: list[tuple[weakref.ref[type], str]] = []
+        self._added: list[tuple[weakref.ref[type], str, Any]] = []
         self._stock_acall: Callable[..., Any] | None = None
+        self._acall: Callable[..., Any] | None = None
 
     def install(self, engine: Engine) -> None:
-        if self._engine is not None:
+        if self._engine == engine:
             return
+        self.uninstall()
         self._engine = engine
         for cls in _subclasses(dspy.Module):
             self._cover(cls)
-        stock = self._stock_acall = dspy.Module.acall
+        for name in _MODULE_LIKE:
+            self._cover(cast("type", _by_name(name)))
+        base: Any = dspy.Module
+        stock = self._stock_acall = base.acall
 
         # Classes made later are covered when they are first called. (A hook on class creation would be too
         # early for classes that cloudpickle rebuilds: they get their methods afterwards.)
@@ -266,33 +321,51 @@ class _Installation:
                 self._cover(type(module))
             return await stock(module, *args, **kwargs)
 
-        dspy.Module.acall = acall
-        if not hasattr(dspy.Module, "aforward"):
-            dspy.Module.aforward = _make_aforward(dspy.Module.__call__, engine)
-            self._added.append((weakref.ref(dspy.Module), "aforward"))
+        base.acall = self._acall = acall
+        if not hasattr(base, "aforward"):
+            base.aforward = aforward = _make_aforward(base, engine)
+            self._added.append((weakref.ref(base), "aforward", aforward))
 
     def _cover(self, cls: type) -> None:
         self._seen.add(cls)
-        if self._engine is not None and _has_sync_forward(cls) and not _is_generated(cls, "aforward"):
-            self._added += [(weakref.ref(cls), name) for name in _give_twins(cls, self._engine)]
+        if self._engine is not None and _is_coverable(cls):
+            added = _give_twins(cls, self._engine, keep=True)
+            self._added += [(weakref.ref(cls), name, value) for name, value in added]
 
     def uninstall(self) -> None:
         if self._engine is None:
             return
         self._engine = None
-        dspy.Module.acall = self._stock_acall
-        for reference, name in self._added:
+        for reference, name, value in self._added:
             cls = reference()
-            if cls is not None and name in vars(cls):
+            # Not what a decorator has replaced since then.
+            if cls is not None and vars(cls).get(name) is value:
                 delattr(cls, name)
         self._added.clear()
         self._seen.clear()
+        base: Any = dspy.Module
+        if base.acall is self._acall:  # and has not been wrapped by somebody else
+            base.acall = self._stock_acall
 
 
 _installation = _Installation()
 
+_MODULE_LIKE = (
+    "dspy.predict.parallel:Parallel",
+    "dspy.predict.knn:KNN",
+    "dspy.retrievers.retrieve:Retrieve",
+    "dspy.retrievers.embeddings:Embeddings",
+)
+"""Classes that are called like modules and are none: they have neither `acall` nor `aforward`."""
+
+
+def _by_name(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
 
 def _subclasses(cls: type) -> Iterator[type]:
+    subclass: type
     for subclass in cls.__subclasses__():
         yield subclass
         yield from _subclasses(subclass)
