@@ -20,7 +20,7 @@ from langgraph._internal._constants import CONFIG_KEY_CHECKPOINTER
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from ..seams.twins import is_twin
-from .waiting import at_home
+from .waiting import at_home, can_run_at
 
 __all__ = ["adapted", "lend_adapted"]
 
@@ -114,6 +114,7 @@ class _Adapter(BaseCheckpointSaver[Any]):
     def __init__(self, saver: BaseCheckpointSaver[Any]) -> None:
         # Not super().__init__(): serializer and everything else are the saver's own.
         self._saver = saver
+        self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         for name in _CALLS:
             # What the class doesn't define, it inherits as we do, and its parts are ours then.
             if getattr(type(saver), name, None) is not getattr(BaseCheckpointSaver, name, None):
@@ -145,7 +146,7 @@ class _Adapter(BaseCheckpointSaver[Any]):
         async def method(*args: Any, **kwargs: Any) -> Any:
             if in_thread:
                 return await self._in_thread(functools.partial(sync, *args, **kwargs))
-            return await at_home(_home(self._saver), functools.partial(cast("Any", twin), *args, **kwargs))
+            return await self._at_home(functools.partial(cast("Any", twin), *args, **kwargs))
 
         return method
 
@@ -159,10 +160,21 @@ class _Adapter(BaseCheckpointSaver[Any]):
         async def collect() -> list[Any]:
             return [item async for item in self._saver.alist(*args, **kwargs)]
 
-        for item in await at_home(_home(self._saver), collect):
+        for item in await self._at_home(collect):
             yield item
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         context = contextvars.copy_context()
         executor = _threads.of(self._saver)
         return await asyncio.get_running_loop().run_in_executor(executor, context.run, call)
+
+    async def _at_home(self, call: Callable[[], Any]) -> Any:
+        home, here = _home(self._saver), asyncio.get_running_loop()
+        if home is None or home is here or can_run_at(home):
+            return await at_home(home, call)
+        # Its loop has ended, or waits for us. The saver's asyncio lock would belong to this loop for good as soon
+        # as somebody had to wait for it here.
+        if self._turns is None or self._turns[0] is not here:
+            self._turns = here, asyncio.Lock()
+        async with self._turns[1]:
+            return await call()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..bridge import in_bridge, run_sync
 
-__all__ = ["at_home", "wait_for"]
+__all__ = ["at_home", "can_run_at", "wait_for"]
 
 T = TypeVar("T")
 
@@ -35,8 +35,13 @@ def wait_for(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         blocked_loop.reset(token)
 
 
+def can_run_at(home: asyncio.AbstractEventLoop | None) -> bool:
+    """Whether something can be sent to another loop: that one is running and is not waiting for us."""
+    return home is not None and home.is_running() and home is not blocked_loop.get()
+
+
 async def at_home(home: asyncio.AbstractEventLoop | None, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Await something on the loop that it belongs to, if that one is running and is not waiting for us."""
-    if home is None or home is asyncio.get_running_loop() or not home.is_running() or home is blocked_loop.get():
+    """Await something on the loop that it belongs to, if that is another one and can be reached."""
+    if home is None or home is asyncio.get_running_loop() or not can_run_at(home):
         return await call()
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), home))

@@ -1,0 +1,244 @@
+"""Checkpoint savers: those without async methods, those of another event loop, and a process that dies."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, interrupt
+from typing_extensions import TypedDict
+
+from dspy_parallel.langgraph import parallelize_graph
+from dspy_parallel.langgraph.savers import adapted
+
+sqlite = pytest.importorskip("langgraph.checkpoint.sqlite")
+aio = pytest.importorskip("langgraph.checkpoint.sqlite.aio")
+
+
+class State(TypedDict, total=False):
+    log: Annotated[list[Any], operator.add]
+
+
+def first(state: State) -> Any:
+    return {"log": ["first"]}
+
+
+def ask(state: State) -> Any:
+    return {"log": [interrupt("go on?")]}
+
+
+def builder() -> Any:
+    return parallelize_graph(StateGraph(State).add_sequence([first, ask]).add_edge(START, "first"))
+
+
+def config(thread: str = "1") -> Any:
+    return {"configurable": {"thread_id": thread}}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "checkpoints.db")
+
+
+@pytest.fixture
+def saver(path: str) -> Iterator[Any]:
+    with sqlite.SqliteSaver.from_conn_string(path) as saver:
+        yield saver
+
+
+def check(path: str) -> None:
+    """Another, stock process' view of what was stored."""
+    with sqlite.SqliteSaver.from_conn_string(path) as saver:
+        graph = StateGraph(State).add_sequence([first, ask]).add_edge(START, "first").compile(checkpointer=saver)
+        assert graph.get_state(config()).values == {"log": ["first", "yes"]}
+        assert len(list(graph.get_state_history(config()))) == 4
+
+
+def test_sync_saver_under_invoke(saver: Any, path: str) -> None:
+    graph = builder().compile(checkpointer=saver)
+    assert graph.invoke({}, config())["__interrupt__"]
+    assert graph.get_state(config()).next == ("ask",)
+    assert graph.invoke(Command(resume="yes"), config()) == {"log": ["first", "yes"]}
+    assert len(list(graph.get_state_history(config(), limit=2))) == 2
+    check(path)
+
+
+def test_sync_saver_under_ainvoke(saver: Any, path: str) -> None:
+    graph = builder().compile(checkpointer=saver)
+
+    async def main() -> None:
+        assert (await graph.ainvoke({}, config()))["__interrupt__"]
+        assert (await graph.aget_state(config())).next == ("ask",)
+        assert await graph.ainvoke(Command(resume="yes"), config()) == {"log": ["first", "yes"]}
+
+    asyncio.run(main())
+    check(path)
+
+
+def test_sync_saver_is_used_by_one_thread_of_its_own(path: str) -> None:
+    threads = set()
+
+    class Watching(sqlite.SqliteSaver):
+        def put(self, *args: Any, **kwargs: Any) -> Any:
+            threads.add(threading.current_thread())
+            return super().put(*args, **kwargs)
+
+        def put_writes(self, *args: Any, **kwargs: Any) -> Any:
+            threads.add(threading.current_thread())
+            return super().put_writes(*args, **kwargs)
+
+    with Watching.from_conn_string(path) as saver:
+        graph = builder().compile(checkpointer=saver)
+        graph.batch([{}] * 5, [config(str(n)) for n in range(5)])
+    assert len(threads) == 1
+    assert threading.current_thread() not in threads
+
+
+def test_subclass_that_overrides_a_sync_method_only() -> None:
+    puts = []
+
+    class Counting(InMemorySaver):
+        def put(self, *args: Any, **kwargs: Any) -> Any:
+            puts.append(1)
+            return super().put(*args, **kwargs)
+
+    graph = builder().compile(checkpointer=Counting())
+    asyncio.run(graph.ainvoke({}, config()))
+    assert len(puts) == 3
+
+
+def test_savers_that_need_nothing_are_used_as_they_are() -> None:
+    for saver in (InMemorySaver(), None, True, False):
+        assert adapted(saver) is saver
+
+
+def test_async_saver_from_async_code(path: str) -> None:
+    async def main() -> None:
+        async with aio.AsyncSqliteSaver.from_conn_string(path) as saver:
+            graph = builder().compile(checkpointer=saver)
+            await graph.ainvoke({}, config())
+            assert await graph.ainvoke(Command(resume="yes"), config()) == {"log": ["first", "yes"]}
+
+    asyncio.run(main())
+    check(path)
+
+
+def test_async_saver_from_sync_code(path: str) -> None:
+    """On its own loop's thread, where stock raises InvalidStateError, and from another thread, as stock."""
+
+    async def main() -> None:
+        async with aio.AsyncSqliteSaver.from_conn_string(path) as saver:
+            graph = builder().compile(checkpointer=saver)
+            graph.invoke({}, config())
+            assert graph.get_state(config()).next == ("ask",)
+            result = await asyncio.to_thread(graph.invoke, Command(resume="yes"), config())
+            assert result == {"log": ["first", "yes"]}
+
+    asyncio.run(main())
+    check(path)
+
+
+@pytest.mark.parametrize("engine", ["auto", "loop", "thread"])
+def test_saver_and_state_used_inside_a_node(path: str, engine: Any) -> None:
+    """Where stock raises InvalidStateError, or blocks."""
+
+    async def main() -> None:
+        async with aio.AsyncSqliteSaver.from_conn_string(path) as saver:
+            other = builder().compile(checkpointer=saver)
+            await other.ainvoke({}, config("other"))
+
+            def node(state: State) -> Any:
+                found = saver.get_tuple(config("other"))
+                listed = len(list(saver.list(config("other"))))
+                return {"log": [found is not None, listed, other.get_state(config("other")).next]}
+
+            graph = StateGraph(State).add_node("node", node).add_edge(START, "node")
+            result = await parallelize_graph(graph, engine=engine).compile(checkpointer=saver).ainvoke({}, config())
+            assert result["log"] == [True, 3, ("ask",)]
+
+    asyncio.run(main())
+
+
+def test_strict_serialisation_keeps_the_adapter(saver: Any) -> None:
+    adapter = adapted(saver)
+    assert adapter is adapted(adapter) is adapted(saver)
+    assert adapter.serde is saver.serde
+    assert adapter.conn is saver.conn
+
+
+_DYING = """
+import operator, os, sys
+from typing import Annotated
+from typing_extensions import TypedDict
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.graph import START, StateGraph
+from dspy_parallel.langgraph import parallelize_graph
+
+class State(TypedDict, total=False):
+    log: Annotated[list, operator.add]
+
+def note(name):
+    with open(sys.argv[2], "a") as file:
+        file.write(name + "\\n")
+
+def first(state):
+    note("first")
+    return {"log": ["first"]}
+
+def second(state):
+    note("second")
+    if not os.path.exists(sys.argv[3]):
+        open(sys.argv[3], "w").close()
+        os._exit(9)
+    return {"log": ["second"]}
+
+with SqliteSaver.from_conn_string(sys.argv[1]) as saver:
+    builder = StateGraph(State).add_sequence([first, second]).add_edge(START, "first")
+    graph = parallelize_graph(builder).compile(checkpointer=saver)
+    config = {"configurable": {"thread_id": "1"}}
+    given = None if graph.get_state(config).next else {}
+    print(graph.invoke(given, config, durability="sync"))
+"""
+
+
+def test_killed_process_resumes(tmp_path: Path) -> None:
+    """Killed in the second node: nothing is lost, and the first node does not run again."""
+    calls = tmp_path / "calls"
+    arguments = [sys.executable, "-c", _DYING, str(tmp_path / "db"), str(calls), str(tmp_path / "died")]
+    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    assert subprocess.run(arguments, timeout=60, check=False, env=environment).returncode == 9
+    again = subprocess.run(arguments, timeout=60, check=True, env=environment, capture_output=True, text=True)
+    assert "{'log': ['first', 'second']}" in again.stdout
+    assert calls.read_text().split() == ["first", "second", "second"]
+
+
+@pytest.mark.parametrize("engine", ["auto", "loop", "thread"])
+def test_async_store_used_synchronously_in_a_node(engine: Any) -> None:
+    stores = pytest.importorskip("langgraph.store.sqlite.aio")
+
+    def node(state: State, *, store: Any) -> Any:
+        store.put(("a",), "key", {"n": 1})
+        return {"log": [store.get(("a",), "key").value, len(store.search(("a",)))]}
+
+    from langgraph.store.base import BaseStore
+
+    node.__annotations__ = {"state": State, "store": BaseStore}
+
+    async def main() -> None:
+        async with stores.AsyncSqliteStore.from_conn_string(":memory:") as store:
+            await store.setup()
+            graph = StateGraph(State).add_node("node", node).add_edge(START, "node")
+            result = await parallelize_graph(graph, engine=engine).compile(store=store).ainvoke({})
+            assert result["log"] == [{"n": 1}, 1]
+
+    asyncio.run(main())
