@@ -98,7 +98,14 @@ def test_every_kind_of_awaitable(run_here, engine):
 
 @pytest.mark.parametrize(
     "exception",
-    [ValueError("text", 1), KeyError("key"), OSError(2, "no"), asyncio.TimeoutError(), GreenletExit("out"), BaseException("x")],
+    [
+        ValueError("text", 1),
+        KeyError("key"),
+        OSError(2, "no"),
+        asyncio.TimeoutError(),
+        GreenletExit("out"),
+        BaseException("x"),
+    ],
     ids=lambda e: type(e).__name__,
 )
 @pytest.mark.parametrize("where", ["program", "awaited"])

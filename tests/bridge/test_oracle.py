@@ -1,0 +1,287 @@
+"""Plain async code is the oracle: random programs do the same in the bridge, event by event.
+
+A program is a tree of statements. It is interpreted twice: by coroutine functions, and by sync functions that wait
+with `await_()`. On the loop engine the order of events must be the same even between concurrent programs; on the
+thread engine, within each of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from dspy_parallel.bridge import await_, run
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tests.loops import LOOP_KINDS, run_on
+
+VARS = [contextvars.ContextVar(f"oracle_{n}") for n in range(2)]
+ERRORS: dict[str, type[BaseException]] = {
+    "ValueError": ValueError,
+    "KeyError": KeyError,
+    "OSError": OSError,
+    "CancelledError": asyncio.CancelledError,
+    "BaseException": BaseException,
+}
+CAUGHT = {**ERRORS, "Exception": Exception}
+
+numbers = st.integers(0, 3)
+leaves = st.one_of(
+    st.tuples(st.just("sleep")),
+    st.tuples(st.just("await"), numbers),
+    st.tuples(st.just("await fails"), st.sampled_from(sorted(ERRORS)), numbers),
+    st.tuples(st.just("raise"), st.sampled_from(sorted(ERRORS)), numbers),
+    st.tuples(st.just("set"), st.integers(0, 1), numbers),
+    st.tuples(st.just("reset")),
+    st.tuples(st.just("coroutine sets"), st.integers(0, 1), numbers),
+    st.tuples(st.just("coroutine resets")),
+    st.tuples(st.just("cancel self")),
+    st.tuples(st.just("cancel other"), numbers),
+)
+
+
+def _compound(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    body = st.lists(inner, max_size=4)
+    return st.one_of(
+        st.tuples(st.just("try"), body, st.sampled_from(sorted(CAUGHT)), body, body),
+        st.tuples(st.just("run"), st.sampled_from(["loop", "thread", "auto", "same"]), body),
+        st.tuples(st.just("in coroutine"), body),
+        st.tuples(st.just("gather"), st.lists(body, min_size=1, max_size=3)),
+    )
+
+
+programs = st.lists(st.recursive(leaves, _compound, max_leaves=12), max_size=5)
+
+
+@dataclass
+class World:
+    """What the programs of one run share and leave."""
+
+    engine: str
+    events: list[Any] = field(default_factory=list)
+    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+    cancels_others: bool = True
+
+    def note(self, path: Any, *event: Any) -> None:
+        self.events.append((path, *event, [variable.get("unset") for variable in VARS]))
+
+    def cancel(self, number: int) -> None:
+        if self.cancels_others and self.tasks:
+            self.tasks[number % len(self.tasks)].cancel(f"by {number}")
+
+
+async def _echo(world: World, path: Any, value: Any) -> Any:
+    world.note(path, "before sleep", value)
+    await asyncio.sleep(0)
+    world.note(path, "after sleep", value)
+    return value
+
+
+async def _fail(kind: str, value: Any) -> Any:
+    await asyncio.sleep(0)
+    raise ERRORS[kind](value)
+
+
+async def _set(variable: int, value: Any) -> Any:
+    await asyncio.sleep(0)
+    return VARS[variable], VARS[variable].set(value)
+
+
+async def _reset(tokens: list[Any]) -> None:
+    await asyncio.sleep(0)
+    variable, token = tokens.pop()
+    variable.reset(token)
+
+
+async def _cancel_self() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel("by itself")
+    await asyncio.sleep(0)
+
+
+async def _cancel_other(world: World, number: int) -> None:
+    world.cancel(number)
+    await asyncio.sleep(0)
+
+
+def _told(outcome: Any) -> Any:
+    if isinstance(outcome, BaseException):
+        return type(outcome).__name__, outcome.args
+    return outcome
+
+
+async def plain(world: World, path: Any, body: list[Any]) -> Any:
+    """The program as a coroutine."""
+    tokens: list[Any] = []
+    for n, (kind, *arguments) in enumerate(body):
+        here = (path, n)
+        world.note(here, kind)
+        if kind == "sleep":
+            await asyncio.sleep(0)
+        elif kind == "await":
+            world.note(here, await _echo(world, here, arguments[0]))
+        elif kind == "await fails":
+            await _fail(*arguments)
+        elif kind == "raise":
+            raise ERRORS[arguments[0]](arguments[1])
+        elif kind == "set":
+            variable = VARS[arguments[0]]
+            tokens.append((variable, variable.set(arguments[1])))
+        elif kind == "reset" and tokens:
+            variable, token = tokens.pop()
+            variable.reset(token)
+        elif kind == "coroutine sets":
+            tokens.append(await _set(*arguments))
+        elif kind == "coroutine resets" and tokens:
+            await _reset(tokens)
+        elif kind == "cancel self":
+            await _cancel_self()
+        elif kind == "cancel other":
+            await _cancel_other(world, arguments[0])
+        elif kind == "try":
+            tried, caught, handler, final = arguments
+            try:
+                await plain(world, (here, "try"), tried)
+            except CAUGHT[caught] as exc:
+                world.note(here, "caught", _told(exc))
+                await plain(world, (here, "except"), handler)
+            finally:
+                await plain(world, (here, "finally"), final)
+        elif kind == "run":
+            world.note(here, await plain(world, here, arguments[1]))
+        elif kind == "in coroutine":
+
+            async def coroutine(here: Any = here, inner: Any = arguments[0] if arguments else ()) -> Any:
+                return await plain(world, here, inner)
+
+            world.note(here, await coroutine())
+        elif kind == "gather":
+
+            async def gather(here: Any = here, bodies: Any = arguments[0] if arguments else ()) -> Any:
+                runs = (plain(world, (here, m), inner) for m, inner in enumerate(bodies))
+                return await asyncio.gather(*runs, return_exceptions=True)
+
+            world.note(here, [_told(outcome) for outcome in await gather()])
+    return path
+
+
+def bridged(world: World, path: Any, body: list[Any]) -> Any:
+    """The same as a sync function."""
+    tokens: list[Any] = []
+    for n, (kind, *arguments) in enumerate(body):
+        here = (path, n)
+        world.note(here, kind)
+        if kind == "sleep":
+            await_(asyncio.sleep(0))
+        elif kind == "await":
+            world.note(here, await_(_echo(world, here, arguments[0])))
+        elif kind == "await fails":
+            await_(_fail(*arguments))
+        elif kind == "raise":
+            raise ERRORS[arguments[0]](arguments[1])
+        elif kind == "set":
+            variable = VARS[arguments[0]]
+            tokens.append((variable, variable.set(arguments[1])))
+        elif kind == "reset" and tokens:
+            variable, token = tokens.pop()
+            variable.reset(token)
+        elif kind == "coroutine sets":
+            tokens.append(await_(_set(*arguments)))
+        elif kind == "coroutine resets" and tokens:
+            await_(_reset(tokens))
+        elif kind == "cancel self":
+            await_(_cancel_self())
+        elif kind == "cancel other":
+            await_(_cancel_other(world, arguments[0]))
+        elif kind == "try":
+            tried, caught, handler, final = arguments
+            try:
+                bridged(world, (here, "try"), tried)
+            except CAUGHT[caught] as exc:
+                world.note(here, "caught", _told(exc))
+                bridged(world, (here, "except"), handler)
+            finally:
+                bridged(world, (here, "finally"), final)
+        elif kind == "run":
+            engine = world.engine if world.engine == "loop" or arguments[0] == "same" else arguments[0]
+            world.note(here, await_(run(bridged, world, here, arguments[1], engine=engine)))
+        elif kind == "in coroutine":
+
+            async def coroutine(here: Any = here, inner: Any = arguments[0] if arguments else ()) -> Any:
+                return bridged(world, here, inner)
+
+            world.note(here, await_(coroutine()))
+        elif kind == "gather":
+
+            async def gather(here: Any = here, bodies: Any = arguments[0] if arguments else ()) -> Any:
+                runs = (run(bridged, world, (here, m), inner, engine=world.engine) for m, inner in enumerate(bodies))
+                return await asyncio.gather(*runs, return_exceptions=True)
+
+            world.note(here, [_told(outcome) for outcome in await_(gather())])
+    return path
+
+
+async def _all(world: World, bodies: list[Any]) -> list[Any]:
+    loop = asyncio.get_running_loop()
+    for n, body in enumerate(bodies):
+        # The first step of an eager task would run before its siblings are known; let them all be made first.
+        world.tasks.append(loop.create_task(_one(world, n, body)))
+    outcomes = await asyncio.gather(*world.tasks, return_exceptions=True)
+    return [_told(outcome) for outcome in outcomes]
+
+
+async def _one(world: World, n: int, body: list[Any]) -> Any:
+    await asyncio.sleep(0)
+    try:
+        if world.engine == "plain":
+            return await plain(world, n, body)
+        return await run(bridged, world, n, body, engine=world.engine)  # type: ignore[arg-type]
+    finally:
+        world.note(n, "end")
+
+
+def _by_program(events: list[Any]) -> dict[Any, list[Any]]:
+    """The events of each branch in their order; concurrent branches of a gather are told apart by their paths."""
+    told: dict[Any, list[Any]] = {}
+    for path, *event in events:
+        told.setdefault(_branch(path), []).append((path, *event))
+    return told
+
+
+def _branch(path: Any) -> Any:
+    return path if not isinstance(path, tuple) else _branch(path[0])
+
+
+def _has_gather(body: Any) -> bool:
+    return any(item == "gather" or (isinstance(item, list | tuple) and _has_gather(item)) for item in body)
+
+
+SHIELDED = [
+    ("try", [("await", 1)], "CancelledError", [("sleep",)], [("await", 2)]),
+    ("set", 0, 1),
+    ("coroutine resets",),
+    ("await", 3),
+]
+
+
+@pytest.mark.parametrize("kind", LOOP_KINDS)
+@pytest.mark.parametrize("engine", ["loop", "thread"])
+@given(bodies=st.lists(programs, min_size=1, max_size=3))
+@example(bodies=[SHIELDED, [("sleep",), ("cancel other", 0), ("await", 1)]])
+@example(bodies=[[("try", [("cancel self",)], "CancelledError", [("await fails", "KeyError", 1)], [("sleep",)])]])
+def test_the_bridge_does_what_plain_code_does(kind, engine, bodies):
+    # A cancel from elsewhere arrives in a thread whenever it does: only the loop has an order to compare.
+    expected = World("plain", cancels_others=engine == "loop")
+    got = World(engine, cancels_others=engine == "loop")
+    outcome = run_on(kind, _all, expected, bodies)
+    assert run_on(kind, _all, got, bodies) == outcome
+    if engine == "loop":
+        assert got.events == expected.events
+    elif not _has_gather(bodies):
+        assert _by_program(got.events) == _by_program(expected.events)
+    else:
+        assert sorted(map(repr, got.events)) == sorted(map(repr, expected.events))

@@ -1,0 +1,530 @@
+"""Every pitfall that the design knows of: one test per row, named in the docstring.
+
+A section per part of the design: the loop engine, the thread engine, wrapt, DSPy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import contextvars
+import functools
+import gc
+import inspect
+import logging
+import os
+import sys
+import threading
+import weakref
+
+import pytest
+from dspy_parallel.bridge import await_, engines, in_bridge, placement, placement_of, run, run_sync
+from dspy_parallel.errors import BridgeError
+
+VAR: contextvars.ContextVar[str] = contextvars.ContextVar("VAR")
+
+
+@pytest.fixture(autouse=True)
+def nothing_learned():
+    """Programs are on probation again; tests share code objects between their parameters."""
+    placement._placements.clear()
+
+
+async def echo(value):
+    await asyncio.sleep(0)
+    return value
+
+
+# Loop engine
+
+
+def test_await_outside_the_bridge():
+    """`await_` outside the bridge: typed error, coroutine closed."""
+    coroutine = echo(1)
+    with pytest.raises(BridgeError):
+        await_(coroutine)
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
+
+
+def test_await_in_a_foreign_thread():
+    """`await_` in a foreign thread: typed error, coroutine closed."""
+
+    def program():
+        coroutine = echo(1)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            failure = pool.submit(await_, coroutine).exception(10)
+        return failure, inspect.getcoroutinestate(coroutine)
+
+    failure, state = asyncio.run(run(program, engine="loop"))
+    assert isinstance(failure, BridgeError)
+    assert state == inspect.CORO_CLOSED
+
+
+def test_await_in_a_foreign_greenlet():
+    """`await_` in a foreign greenlet: typed error, coroutine closed."""
+    from greenlet import greenlet
+
+    def foreign(coroutine):
+        with pytest.raises(BridgeError):
+            await_(coroutine)
+        return inspect.getcoroutinestate(coroutine)
+
+    def program():
+        return greenlet(foreign).switch(echo(1))
+
+    assert asyncio.run(run(program, engine="loop")) == inspect.CORO_CLOSED
+
+
+def test_await_outside_never_closes_tasks_and_futures():
+    """`await_` outside the bridge never touches a Task or Future."""
+
+    async def main():
+        task = asyncio.get_running_loop().create_task(echo(1))
+        with pytest.raises(BridgeError):
+            await_(task)
+        assert await task == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in 3.12")
+def test_eager_tasks():
+    """Eager tasks: re-parent. The first step is taken in the creator's greenlet, later ones in the loop's."""
+
+    async def main():
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+
+        def child(n):
+            return [await_(echo(n)), await_(echo(n))]
+
+        def parent():
+            tasks = [asyncio.get_running_loop().create_task(run(child, n, engine="loop")) for n in range(3)]
+            return await_(gather(tasks))
+
+        async def gather(tasks):
+            return await asyncio.gather(*tasks)
+
+        return await run(parent, engine="loop")
+
+    assert asyncio.run(main()) == [[0, 0], [1, 1], [2, 2]]
+
+
+def test_context_set_and_reset_across_awaits():
+    """Context: set/reset across awaits works only with a shared `gr_context`."""
+
+    async def main():
+        token = VAR.set("caller")
+
+        def program():
+            inner = VAR.set("program")
+            await_(echo(1))
+            VAR.reset(inner)
+            VAR.reset(token)
+
+        await run(program, engine="loop")
+        assert VAR.get("unset") == "unset"
+
+    asyncio.run(main())
+
+
+def test_copied_context_sees_its_own():
+    """`copy_context().run(f)` inside must see its own context."""
+
+    async def get():
+        await asyncio.sleep(0)
+        return VAR.get("unset")
+
+    def program():
+        def inner():
+            VAR.set("copy")
+            return await_(get())
+
+        return contextvars.copy_context().run(inner), await_(get())
+
+    assert asyncio.run(run(program, engine="loop")) == ("copy", "unset")
+
+
+@pytest.mark.parametrize("outer", ["ours", "SQLAlchemy's"])
+def test_sqlalchemy(outer):
+    """SQLAlchemy inside ours and ours inside SQLAlchemy's: the `__sqlalchemy_greenlet_provider__` marker."""
+    util = pytest.importorskip("sqlalchemy.util", reason="sqlalchemy is not installed")
+
+    def theirs():
+        return util.await_only(echo(1))
+
+    def ours():
+        # Both kinds of wait in both kinds of greenlet.
+        return await_(echo(1)) + util.await_only(echo(1)) + await_(util.greenlet_spawn(theirs))
+
+    def theirs_around_ours():
+        return util.await_only(run(ours, engine="loop"))
+
+    if outer == "ours":
+        assert asyncio.run(run(ours, engine="loop")) == 3
+    else:
+        assert asyncio.run(util.greenlet_spawn(theirs_around_ours)) == 3
+
+
+def _cancelled_while_waiting(program, waiting):
+    async def main():
+        task = asyncio.ensure_future(run(program, engine="loop"))
+        while not waiting:
+            await asyncio.sleep(0)
+        task.cancel()
+        return await task
+
+    return asyncio.run(main())
+
+
+def test_cancellation_is_thrown_in():
+    """Cancellation: throw `BaseException` in; `except Exception` does not stop it."""
+    waiting = []
+
+    async def wait():
+        waiting.append(1)
+        await asyncio.get_running_loop().create_future()
+
+    def program():
+        with contextlib.suppress(Exception):
+            await_(wait())
+
+    with pytest.raises(asyncio.CancelledError):
+        _cancelled_while_waiting(program, waiting)
+
+
+def test_cleanup_that_awaits_runs():
+    """Cancellation: cleanup that awaits must run."""
+    waiting, cleaned = [], []
+
+    async def wait():
+        waiting.append(1)
+        await asyncio.get_running_loop().create_future()
+
+    def program():
+        try:
+            await_(wait())
+        finally:
+            cleaned.append(await_(echo("cleaned")))
+
+    with pytest.raises(asyncio.CancelledError):
+        _cancelled_while_waiting(program, waiting)
+    assert cleaned == ["cleaned"]
+
+
+def test_bare_except_swallows_cancellation():
+    """Cancellation: bare `except` in user code swallows it, as it would in a coroutine."""
+    waiting = []
+
+    async def wait():
+        waiting.append(1)
+        await asyncio.get_running_loop().create_future()
+
+    def program():
+        try:
+            await_(wait())
+        except:  # noqa: E722
+            return await_(echo("swallowed"))
+
+    assert _cancelled_while_waiting(program, waiting) == "swallowed"
+
+
+def test_stop_iteration_and_greenlet_exit():
+    """`StopIteration`, `GreenletExit` as results: neither ends as a value nor hangs."""
+    from greenlet import GreenletExit
+
+    def raises(kind):
+        raise kind("out")
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(run(raises, StopIteration, engine="loop"))
+    with pytest.raises(GreenletExit, match="out"):
+        asyncio.run(run(raises, GreenletExit, engine="loop"))
+    for value in (StopIteration("value"), GreenletExit("value")):
+        assert asyncio.run(run(lambda value=value: value, engine="loop")) is value
+
+
+def test_close_with_an_await_in_finally():
+    """`coro.close()` with `await_` in `finally`: an error, as in plain code, and the program ends."""
+    ended = []
+
+    async def main():
+        future = asyncio.get_running_loop().create_future()
+
+        def program():
+            try:
+                await_(future)
+            finally:
+                try:
+                    await_(echo(1))
+                finally:
+                    ended.append(1)
+
+        coroutine = run(program, engine="loop")
+        coroutine.send(None)
+        with pytest.raises(RuntimeError, match="being closed"):
+            coroutine.close()
+
+    asyncio.run(main())
+    assert ended == [1]
+
+
+@pytest.mark.parametrize("make", [threading.Lock, threading.RLock])
+def test_a_lock_held_across_an_await(make):
+    """A lock held across an await: auto keeps it in threads, where it excludes and does not hang."""
+    lock, inside, most = make(), 0, 0
+
+    def program():
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+            await_(asyncio.sleep(0.001))
+            inside -= 1
+
+    async def main():
+        for _ in range(3):
+            await asyncio.wait_for(asyncio.gather(*(run(program) for _ in range(10))), 30)
+
+    with pytest.warns(UserWarning, match="holds lock at"):
+        asyncio.run(main())
+    assert most == 1
+    assert placement_of(program).state == "thread"
+
+
+def test_a_watchdog_names_the_line(caplog):
+    """A lock held across an await: a watchdog names the line on which the loop is stuck."""
+    held, release = threading.Event(), threading.Event()
+
+    class Reported(logging.Handler):
+        def emit(self, record):
+            release.set()
+
+    def program():
+        held.set()
+        assert release.wait(20)  # stands for the lock
+
+    handler = Reported()
+    logger = logging.getLogger("dspy_parallel")
+    logger.addHandler(handler)
+    try:
+        with caplog.at_level(logging.WARNING, "dspy_parallel"):
+            asyncio.run(run(program, engine="loop"))
+    finally:
+        logger.removeHandler(handler)
+    line = inspect.getsourcelines(program)[1] + 2
+    assert f"{__file__}:{line} in" in caplog.text
+
+
+def test_generator_functions():
+    """Generator functions: refuse."""
+
+    def generator():
+        yield
+
+    for fn in (generator, functools.partial(generator)):
+        with pytest.raises(TypeError, match="generator function"):
+            asyncio.run(run(fn, engine="loop"))
+
+
+def test_greenlets_when_a_loop_closes():
+    """Abandoned greenlets when a loop closes: asyncio.run cancels, they unwind, nothing stays."""
+    ended, marks = [], []
+
+    class Mark:
+        pass
+
+    async def main():
+        def program():
+            mark = Mark()
+            marks.append(weakref.ref(mark))
+            try:
+                await_(asyncio.get_running_loop().create_future())
+            finally:
+                ended.append(1)
+
+        tasks = [asyncio.get_running_loop().create_task(run(program, engine="loop")) for _ in range(10)]
+        while len(marks) < 10:
+            await asyncio.sleep(0)
+        assert tasks
+
+    asyncio.run(main())
+    gc.collect()
+    assert len(ended) == 10
+    assert [mark() for mark in marks] == [None] * 10
+
+
+@pytest.mark.parametrize("engine", ["loop", "thread"])
+def test_the_stack_ends_at_the_programs_root(engine):
+    """`inspect.stack()` ends at the greenlet's root; code that walks it must find an end, not the caller."""
+
+    async def caller_of_the_program():
+        return await run(program, engine=engine)
+
+    def program():
+        return [frame.function for frame in inspect.stack(0)]
+
+    stack = asyncio.run(caller_of_the_program())
+    assert stack[0] == "program"
+    assert "caller_of_the_program" not in stack
+
+
+def test_free_threaded_python(monkeypatch):
+    """Free-threaded Python: threads."""
+    monkeypatch.setattr(engines, "_FREE_THREADED", True)
+
+    def program():
+        return threading.current_thread()
+
+    async def main():
+        return [await run(program) for _ in range(5)]
+
+    assert threading.current_thread() not in asyncio.run(main())
+
+
+@pytest.mark.parametrize("engine", ["loop", "thread", "auto"])
+def test_no_loop_bound_globals(engine):
+    """No loop-bound globals: one loop after the other, and one inside the other's thread."""
+
+    def program():
+        return await_(echo(1))
+
+    def outer():
+        return asyncio.run(run(program, engine=engine))
+
+    for _ in range(3):
+        assert asyncio.run(run(program, engine=engine)) == 1
+    assert asyncio.run(run(outer, engine="thread")) == 1
+
+
+# Thread engine
+
+
+def test_nested_work_does_not_starve():
+    """Nested work in one bounded pool starves: ours has no bound, so that a hundred nested programs get on."""
+
+    def program(depth):
+        return await_(run(program, depth - 1, engine="thread")) + 1 if depth else 0
+
+    async def main():
+        return await asyncio.wait_for(asyncio.gather(*(run(program, 5, engine="thread") for _ in range(20))), 60)
+
+    assert asyncio.run(main()) == [5] * 20
+
+
+def test_not_the_default_executor():
+    """Default executor: never. A program works while that one is full."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        release = threading.Event()
+        loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+        hog = loop.run_in_executor(None, release.wait, 30)
+        try:
+            return await asyncio.wait_for(run(lambda: await_(echo(1)), engine="thread"), 20)
+        finally:
+            release.set()
+            await hog
+
+    assert asyncio.run(main()) == 1
+
+
+def test_context_goes_in():
+    """Copy context in, nothing back, said the design; better: both ways, as on the loop engine."""
+
+    async def main():
+        VAR.set("caller")
+
+        def program():
+            assert VAR.get() == "caller"
+            VAR.set("program")
+
+        await run(program, engine="thread")
+        assert VAR.get() == "program"
+
+    asyncio.run(main())
+
+
+def test_threads_cannot_be_killed():
+    """Threads can't be killed: cancel the inner await so that `await_` raises, then join."""
+
+    async def main():
+        waiting, left = asyncio.Event(), []
+
+        async def wait():
+            waiting.set()
+            await asyncio.get_running_loop().create_future()
+
+        def program():
+            try:
+                await_(wait())
+            finally:
+                left.append(threading.current_thread().name)
+
+        task = asyncio.ensure_future(run(program, engine="thread"))
+        await waiting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert left  # before the task was done
+        assert left[0].startswith("dspy-parallel-")
+
+    asyncio.run(main())
+
+
+def test_loop_captured_at_call():
+    """Loop captured at call, not at construction: one callable serves several loops."""
+    program = functools.partial(run, lambda: await_(current()), engine="thread")
+
+    async def current():
+        return asyncio.get_running_loop()
+
+    async def main():
+        return await program() is asyncio.get_running_loop()
+
+    assert asyncio.run(main())
+    assert asyncio.run(main())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_fork():
+    """Fork: a child makes threads and a loop of its own. (In a process of its own: this one has threads.)"""
+    from tests.bridge.children import run_child
+
+    run_child(
+        """
+        import asyncio, os, warnings
+        from dspy_parallel.bridge import await_, in_bridge, run, run_sync
+
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+
+        def program():
+            assert in_bridge()
+            return await_(asyncio.sleep(0, 1))
+
+        def check():
+            assert run_sync(program, engine="thread") == 1
+            assert asyncio.run(run(program, engine="thread")) == 1
+
+        check()
+        child = os.fork()
+        if child == 0:
+            try:
+                check()
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        check()
+        """
+    )
+
+
+def test_sync_callers_share_one_loop():
+    """Neither engine's loop is bound to a caller: sync callers share one that persists, on any thread."""
+
+    async def current():
+        assert in_bridge()
+        return asyncio.get_running_loop()
+
+    assert run_sync(current) is run_sync(current)
