@@ -6,6 +6,7 @@ ReAct calls its tools `rounds` times and then finishes; ProgramOfThought, CodeAc
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ __all__ = ["call_tools", "steer"]
 
 _FINISHERS = ("finish", "submit")
 _TOOL_LINE = re.compile(
-    r"^ *(?:\(\d+\) )?(\w+)(?:, whose description is <desc>.*?</desc>)?\. It takes arguments (\{.*\})\.?", re.MULTILINE
+    r" *(?:\(\d+\) )?(\w+)(?:, whose description is <desc>.*?</desc>)?\. It takes arguments (\{.*\})\.?"
 )
 _ROUND = re.compile(r"\btool_name_(\d+)\b")
 _FINAL_FIELDS = re.compile(r"correct value mapping for (?:the field\(s\): )?((?:`\w+`(?:, )?)+)")
@@ -37,8 +38,8 @@ def steer(conversation: Conversation, values: dict[str, Any], schemas: Mapping[s
     if "code" in values and "SUBMIT(" in conversation.system:
         values["code"] = _submit_code(conversation, values, schemas)
     if "tool_calls" in values and isinstance(values["tool_calls"], Mapping):
-        tools = _described_tools(conversation.text)
-        past = conversation.text.count('"tool_call_results"')
+        tools = _described_tools(conversation.last_user)
+        past = conversation.tool_results + conversation.text.count('"tool_call_results"')
         if tools and (chosen := _choose(tools, past, rounds)):
             arguments = _arguments(chosen, conversation.digest)
             values["tool_calls"] = {"tool_calls": [{"name": chosen.name, "args": arguments}]}
@@ -75,15 +76,27 @@ def _arguments(tool: Tool, digest: str) -> dict[str, Any]:
 
 
 def _described_tools(text: str) -> list[Tool]:
-    """The tools that ReAct, CodeAct and `dspy.Tool` inputs describe in words."""
+    """The tools that ReAct's instructions and inputs of type `dspy.Tool` describe in words."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        listed = _json_list(line) if line.startswith('["') else None
+        lines.extend([line] if listed is None else map(str, listed))
     tools = []
-    for name, arguments in _TOOL_LINE.findall(text):
+    for found in filter(None, map(_TOOL_LINE.match, lines)):
         try:
-            properties = ast.literal_eval(arguments)
+            properties = ast.literal_eval(found[2])
         except (ValueError, SyntaxError):
             properties = {}  # a default that is not a literal: call without arguments, the agent sees the error
-        tools.append(Tool(name, {"properties": properties if isinstance(properties, dict) else {}}))
+        tools.append(Tool(found[1], {"properties": properties if isinstance(properties, dict) else {}}))
     return tools
+
+
+def _json_list(line: str) -> list[Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, list) else None
 
 
 def _react(conversation: Conversation, values: dict[str, Any], schema: Mapping[str, Any], rounds: int) -> None:

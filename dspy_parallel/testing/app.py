@@ -41,6 +41,7 @@ class App:
         self.limits = Limits(self.settings, self.recorder)
         self.holds = Holds(self.settings, self.recorder)
         self._replayed: dict[str, int] = {}
+        self._repeats: dict[str, int] = {}
         self._connections: set[RequestHandler] = set()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -104,7 +105,8 @@ class App:
             reply_body = wire.embeddings(model, body, settings.embedding_size)
             return await self._reply(request, entry, fault, wire.encode(reply_body), due)
         count = int(body.get("n") or 1)
-        replies = [reply_to(conversation, rule, settings, choice) for choice in range(count)]
+        first = self._asked_before(conversation, count) if settings.vary else 0
+        replies = [reply_to(conversation, rule, settings, first + choice) for choice in range(count)]
         if entry.fault == "wrong_content":
             replies = [Reply(WRONG_CONTENT)] * count
         plain, streamed = _BODIES[entry.path]
@@ -188,6 +190,12 @@ class App:
         closed: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
         return await closed
 
+    def _asked_before(self, conversation: Conversation, count: int) -> int:
+        """How many alternatives of a reply have been given away already."""
+        first = self._repeats.get(conversation.digest, 0)
+        self._repeats[conversation.digest] = first + count
+        return first
+
     def _client_left(self, entry: Entry) -> None:
         if entry.end is None:
             self.recorder.disconnects += 1
@@ -270,6 +278,7 @@ class App:
     def _reset(self) -> None:
         """Start counts, ordinals and everything that depends on them anew."""
         self._replayed.clear()
+        self._repeats.clear()
         self.limits.forget()
         for rule in self.settings.replies:
             rule.used = 0

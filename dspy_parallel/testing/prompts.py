@@ -138,7 +138,7 @@ def _schema(note: str | None, type_name: str | None, described: Mapping[str, Any
     if named is not None and "enum" in named:
         return named  # the note loses the types of the members, as in Literal[1, 2]
     exact = schema_of_note(note) if note is not None else None
-    return exact or named or described or _STRING
+    return exact or described or named or _STRING
 
 
 def schema_of_note(note: str) -> Mapping[str, Any] | None:

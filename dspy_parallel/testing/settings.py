@@ -133,6 +133,8 @@ class Settings:
     first_token_delay: float | None = None
     inter_token_delay: float | None = None
     words: int = 2
+    vary: bool = False
+    """Whether the same question, asked again, gets another answer, as from a model that samples."""
     tool_rounds: int = 1
     embedding_size: int = 8
     models: list[str] = field(default_factory=lambda: ["test-model"])

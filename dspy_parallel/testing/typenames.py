@@ -76,4 +76,5 @@ def _generic(origin: str, parts: list[ast.expr]) -> dict[str, Any] | None:
 def _any_of(parts: list[ast.expr]) -> dict[str, Any] | None:
     schemas = [_schema(part) for part in parts]
     known = [schema for schema in schemas if schema is not None]
-    return {"anyOf": known} if known else None
+    says_something = any(schema != {"type": "null"} for schema in known)
+    return {"anyOf": known} if says_something else None

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 
 import pytest
 
 from dspy_parallel.testing import LMServer
+
+
+@pytest.fixture(autouse=True)
+def no_stray_loop() -> None:
+    """Sync calls of LiteLLM ask for the thread's event loop, which would create one that nobody closes."""
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture(scope="module")

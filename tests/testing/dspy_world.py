@@ -44,10 +44,18 @@ class Color(enum.Enum):
 
 
 class Author(pydantic.BaseModel):
-    """A model with a constraint."""
+    """A small model."""
 
     name: str
+    age: int
+
+
+class Person(pydantic.BaseModel):
+    """A model with constraints."""
+
+    name: str = pydantic.Field(max_length=5)
     age: int = pydantic.Field(ge=18, le=99)
+    emails: list[str] = pydantic.Field(min_length=3)
 
 
 class Tree(pydantic.BaseModel):
@@ -61,11 +69,10 @@ class Book(pydantic.BaseModel):
     """A model of many parts."""
 
     title: str
-    authors: list[Author] = pydantic.Field(min_length=3)
+    authors: list[Author]
     price: float
     sold: bool
     pages: Optional[int] = None
-    notes: dict[str, int]
 
 
 class Shelf(pydantic.BaseModel):
@@ -74,6 +81,7 @@ class Shelf(pydantic.BaseModel):
     kind: Literal["novel", "atlas"]
     color: Color
     owner: Author
+    notes: dict[str, int]
 
 
 TYPES: dict[str, Any] = {
@@ -90,6 +98,7 @@ TYPES: dict[str, Any] = {
     "optional_str": Optional[str],
     "optional_int": Optional[int],
     "model": Book,
+    "constrained": Person,
     "model_of_choices": Shelf,
     "models": list[Author],
     "tree": Tree,
@@ -103,6 +112,8 @@ def cannot(adapter: str, kind: str) -> str | None:
     """Why a type cannot be answered under an adapter, whoever answers."""
     if adapter == "XMLAdapter" and VERSION >= (3, 3) and kind in ("model_of_choices", "dict_of_lists", "tree"):
         return "the nested XML template names neither types nor choices"
+    if kind == "constrained" and (adapter == "BAMLAdapter" or (adapter == "XMLAdapter" and VERSION >= (3, 3))):
+        return "the prompt does not tell the constraints"
     if adapter == "BAMLAdapter" and kind in ("enum", "model_of_choices"):
         return "BAMLAdapter prints an enum's name only"
     if adapter == "BAMLAdapter" and kind in ("tree", "tuple"):

@@ -54,6 +54,15 @@ def test_n_alternatives_differ(server: LMServer) -> None:
     assert texts[0] == chat(server, "A").content
 
 
+def test_vary(server: LMServer) -> None:
+    """With `vary`, the same question again gets the next alternative, the same ones in every run."""
+    server.configure(vary=True)
+    texts = [chat(server, "A").content for _ in range(3)]
+    assert len(set(texts)) == 3
+    server.reset_stats()
+    assert [c["message"]["content"] for c in chat(server, "A", n=3).json["choices"]] == texts
+
+
 def test_text_completion(server: LMServer) -> None:
     """The old completions endpoint answers with text."""
     body = post(server, "/v1/completions", {"model": "any", "prompt": "Once upon"}).json
