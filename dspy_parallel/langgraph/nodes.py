@@ -18,7 +18,6 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, R
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import run_in_executor
 from langgraph._internal._runnable import RunnableCallable, RunnableSeq, set_config_context
-from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
 
 from ..bridge import Engine, await_
@@ -27,6 +26,13 @@ from .compiled import same_name
 from .running import MARK, bridged, can_be_bridged, run_node
 
 __all__ = ["Convert", "convert_runnable"]
+
+try:
+    from langgraph.prebuilt import ToolNode
+except ImportError:  # a package of its own, whose newest release does not always fit an older LangGraph
+    _TOOL_NODES: tuple[type, ...] = ()
+else:
+    _TOOL_NODES = (ToolNode,)
 
 R = TypeVar("R")
 Convert = Callable[[Any], Any]
@@ -47,7 +53,7 @@ def convert_runnable(runnable: Any, engine: Engine, convert_graph: Convert) -> A
 
     if isinstance(runnable, Pregel):
         return convert_graph(runnable)
-    if isinstance(runnable, ToolNode):
+    if isinstance(runnable, _TOOL_NODES):
         return _convert_tool_node(runnable, engine)
     if isinstance(runnable, RunnableCallable):
         return _convert_callable(runnable, engine)
@@ -125,7 +131,7 @@ def _convert_lambda(runnable: RunnableLambda[Any, Any], engine: Engine) -> Runna
     return _with(runnable, afunc=bridged(fn, engine))
 
 
-def _convert_tool_node(node: ToolNode, engine: Engine) -> ToolNode:
+def _convert_tool_node(node: Any, engine: Engine) -> Any:
     """Keeps the node's own async side, and lets a sync `wrap_tool_call` wait for the tool instead of blocking."""
     if hasattr(node.afunc, MARK):
         return node

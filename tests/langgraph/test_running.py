@@ -1,0 +1,219 @@
+"""Where graphs can be run from, how many nodes run at once, and what stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import threading
+import time
+from typing import Annotated, Any
+
+import dspy
+import pytest
+from langgraph.graph import START, StateGraph
+from langgraph.types import Send
+from typing_extensions import TypedDict
+
+from dspy_parallel import BlockingWarning, await_, placement_of
+from dspy_parallel.langgraph import parallelize_graph
+from dspy_parallel.testing import LMServer
+
+ENGINES: Any = pytest.mark.parametrize("engine", ["auto", "loop", "thread"])
+
+
+class State(TypedDict, total=False):
+    log: Annotated[list[Any], operator.add]
+    n: int
+
+
+def single(node: Any, engine: Any = "auto", **options: Any) -> Any:
+    builder = StateGraph(State).add_node("node", node, **options).add_edge(START, "node")
+    return parallelize_graph(builder, engine=engine).compile()
+
+
+def fan_out(node: Any, width: int, engine: Any = "auto") -> Any:
+    builder = StateGraph(State).add_node("node", node)
+    builder.add_conditional_edges(START, lambda state: [Send("node", {"n": n}) for n in range(width)], ["node"])
+    return parallelize_graph(builder, engine=engine).compile()
+
+
+@pytest.fixture(scope="module")
+def server() -> Any:
+    with LMServer(latency=0.05) as server:
+        yield server
+
+
+@pytest.fixture
+def lm(server: Any) -> Any:
+    server.restore() if hasattr(server, "restore") else None
+    server.reset_stats()
+    with dspy.context(lm=dspy.LM("openai/model", api_base=server.api_base, api_key="none", cache=False)):
+        yield server
+
+
+def answer(state: State) -> Any:
+    return {"log": [dspy.Predict("question -> answer")(question=str(state["n"])).answer]}
+
+
+async def answer_async(state: State) -> Any:
+    return answer(state)
+
+
+class Answer(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+
+    def forward(self, state: State) -> Any:
+        return {"log": [self.predict(question=str(state["n"])).answer]}
+
+
+class AsyncAnswer(Answer):
+    async def aforward(self, state: State) -> Any:
+        return {"log": [(await self.predict.acall(question=str(state["n"]))).answer]}
+
+
+@ENGINES
+@pytest.mark.parametrize("node", [answer, answer_async, Answer(), AsyncAnswer()], ids=["sync", "async", "module", "aforward"])
+def test_all_calls_are_in_flight_at_once(lm: Any, node: Any, engine: Any) -> None:
+    """The server answers nobody before forty requests have come in."""
+    width = 40
+    lm.configure(latency=1.0)
+    graph = fan_out(node, width, engine)
+    graph.invoke({"n": 0})
+    assert lm.stats().peak_in_flight == width
+    lm.reset_stats()
+    asyncio.run(graph.ainvoke({"n": 0}))
+    assert lm.stats().peak_in_flight == width
+    lm.configure(latency=0.05)
+
+
+@ENGINES
+def test_max_concurrency(lm: Any, engine: Any) -> None:
+    graph = fan_out(answer, 12, engine)
+    graph.invoke({"n": 0}, {"max_concurrency": 3})
+    assert lm.stats().peak_in_flight == 3
+
+
+@ENGINES
+def test_from_a_running_loop_a_thread_and_a_node(engine: Any) -> None:
+    def node(state: State) -> Any:
+        await_(asyncio.sleep(0))
+        return {"log": ["inner"]}
+
+    inner = single(node, engine)
+
+    def calling(state: State) -> Any:
+        streamed = list(inner.stream({"n": 1}, stream_mode="updates"))
+        return {"log": [inner.invoke({"n": 1})["log"], inner.batch([{"n": 1}] * 3)[2]["log"], len(streamed)]}
+
+    outer = single(calling, engine)
+    expected = [["inner"], ["inner"], 1]
+
+    async def main() -> None:
+        assert outer.invoke({"n": 0})["log"] == expected
+        assert (await outer.ainvoke({"n": 0}))["log"] == expected
+        assert (await asyncio.to_thread(outer.invoke, {"n": 0}))["log"] == expected
+
+    asyncio.run(main())
+    assert outer.invoke({"n": 0})["log"] == expected
+
+
+@ENGINES
+def test_cancelling_closes_the_requests(lm: Any, engine: Any) -> None:
+    lm.configure(latency=60)
+    graph = fan_out(answer, 5, engine)
+
+    async def main() -> None:
+        running = asyncio.ensure_future(graph.ainvoke({"n": 0}))
+        await asyncio.to_thread(eventually, lambda: lm.stats().in_flight == 5)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await asyncio.to_thread(eventually, lambda: lm.stats().in_flight == 0)
+
+    asyncio.run(main())
+    assert lm.stats().disconnects == 5
+    lm.configure(latency=0.05)
+
+
+def eventually(condition: Any) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@ENGINES
+def test_node_timeout(lm: Any, engine: Any) -> None:
+    errors = pytest.importorskip("langgraph.errors")
+    if not hasattr(errors, "NodeTimeoutError"):
+        pytest.skip("timeouts came with LangGraph 1.2")
+    lm.configure(latency=60)
+    graph = single(answer, engine, timeout=0.5)
+    with pytest.raises(errors.NodeTimeoutError):
+        graph.invoke({"n": 0})
+    eventually(lambda: lm.stats().in_flight == 0)
+    assert lm.stats().disconnects == 1
+    lm.configure(latency=0.05)
+
+
+@ENGINES
+def test_closing_a_stream_early_stops_the_nodes(lm: Any, engine: Any) -> None:
+    lm.configure(latency=60)
+    builder = StateGraph(State).add_node("quick", lambda state: {"log": [1]}).add_node("slow", answer)
+    builder.add_edge(START, "quick").add_edge(START, "slow")
+    stream = parallelize_graph(builder, engine=engine).compile().stream({"n": 0}, stream_mode="updates")
+    assert next(stream) == {"quick": {"log": [1]}}
+    eventually(lambda: lm.stats().in_flight == 1)
+    stream.close()
+    eventually(lambda: lm.stats().in_flight == 0)
+    lm.configure(latency=0.05)
+
+
+def test_streams_are_lazy() -> None:
+    ran = []
+    graph = single(lambda state: ran.append(1))
+    stream = graph.stream({"n": 0})
+    assert not ran
+    list(stream)
+    assert ran == [1]
+
+
+def test_blocking_nodes_run_in_threads_in_the_first_run() -> None:
+    """All of a blocking fan-out at once, more than LangGraph has threads: a barrier lets nobody through before."""
+    barrier = threading.Barrier(50, timeout=20)
+
+    def node(state: State) -> Any:
+        barrier.wait()
+        return {"log": [state["n"]]}
+
+    graph = fan_out(node, 50)
+    assert len(graph.invoke({"n": 0})["log"]) == 50
+
+
+def test_a_node_that_blocks_is_named() -> None:
+    def blocking(state: State) -> Any:
+        threading.Event().wait(0.2)
+        return {"log": [1]}
+
+    with pytest.warns(BlockingWarning, match=r"blocked its thread .*test_running.py:\d+ in "):
+        graph = single(blocking)
+        for _ in range(5):  # a run in which something is imported for the first time proves nothing
+            graph.invoke({"n": 0})
+    assert placement_of(blocking).state == "thread"
+
+
+@pytest.mark.parametrize("node", [answer, answer_async, Answer()], ids=["sync", "async", "module"])
+def test_blockbuster(lm: Any, node: Any) -> None:
+    """What `langgraph dev` looks for: nothing in these nodes blocks the event loop."""
+    blockbuster = pytest.importorskip("blockbuster")
+    graph = single(node)
+
+    async def main() -> None:
+        for _ in range(5):
+            await graph.ainvoke({"n": 0})
+        with blockbuster.blockbuster_ctx():
+            await graph.ainvoke({"n": 0})
+
+    asyncio.run(main())
