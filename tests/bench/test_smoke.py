@@ -1,0 +1,85 @@
+"""The benchmarks run, count right and notice what they are to notice. No times are looked at."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from benchmarks import blocking, in_flight
+from benchmarks.contenders import BASELINE, CONTENDERS, make
+from benchmarks.heartbeat import heartbeat
+from benchmarks.measure import ratio, rounds
+from benchmarks.workload import WORKLOADS, Gate, Stub, documents, start_server
+from dspy_parallel import placement_of
+
+
+def test_ratio_compares_round_by_round():
+    found = ratio([2.0, 30.0, 4.0], [1.0, 10.0, 1.0])
+    assert (found.low, found.median, found.high) == (2.0, 3.0, 4.0)
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+async def test_every_contender_runs_each_document_once(name):
+    lm = Stub()
+    calls: list[int] = []
+    lm._enter = calls.append  # type: ignore[method-assign]
+    await make(name, WORKLOADS["extract"], lm)(documents("smoke")(5))
+    assert calls.count(1) == 5 * 2
+
+
+@pytest.mark.parametrize("name", [BASELINE, "ours, loop", "ours, auto", "ours, thread"])
+async def test_all_are_in_flight_at_once(name):
+    """The gate opens only when 50 LM calls wait at it together, on either engine."""
+    gate = Gate(50)
+    runs = asyncio.create_task(make(name, WORKLOADS["extract"], gate)(documents("gate")(50)))  # type: ignore[arg-type]
+    await asyncio.to_thread(gate.full.wait, 60)
+    gate.open()
+    await runs
+    assert gate.peak == 50
+
+
+async def test_a_round_has_a_sample_of_each_side():
+    lm = Stub()
+    runs = {name: make(name, WORKLOADS["extract"], lm) for name in (BASELINE, "ours, loop")}
+    new = documents("rounds")
+    samples = await rounds(2, runs, lambda: [new(3)], lambda: 0)
+    assert {name: len(own) for name, own in samples.items()} == {BASELINE: 2, "ours, loop": 2}
+    assert all(sample.wall > 0 and sample.cpu > 0 for own in samples.values() for sample in own)
+
+
+async def test_programs_and_their_hand_written_twins_make_equal_calls(capsys):
+    server = start_server(latency=0.0)
+    try:
+        for workload in WORKLOADS:
+            case = in_flight.Case(workload, in_flight.engines()[0], cached=False, in_flight=3, rounds=1)
+            counts = []
+            for name in (BASELINE, "ours, loop"):
+                server.reset_stats()
+                await in_flight.measure(case, server, 0.0, [name])
+                counts.append(server.stats().requests)
+            # measure() resets the statistics before each sample.
+            assert counts[0] == counts[1]
+    finally:
+        server.stop()
+
+
+async def test_the_heartbeat_notices_a_blocked_loop():
+    import time
+
+    async with heartbeat() as late:
+        await asyncio.sleep(0.03)
+        time.sleep(0.2)  # noqa: ASYNC251
+    assert max(late) > 0.1
+
+
+async def test_auto_keeps_a_blocking_program_in_threads_and_a_clean_one_on_the_loop():
+    seconds = await blocking.first_runs("after", 5, 1, latency=0.0)
+    assert set(seconds) == set(blocking.SIDES)
+    batches, alone = await blocking.batches_until_loop(10, latency=0.0)
+    assert batches < 10
+    assert alone
+
+
+def test_nothing_is_learned_of_a_new_blocking_class():
+    assert placement_of(blocking.blocking("after")).state == "probation"
