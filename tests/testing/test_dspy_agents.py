@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import dspy
 import pytest
-
-dspy = pytest.importorskip("dspy")
 
 from dspy_parallel.testing import LMServer
 from tests.testing.dspy_world import ENGINES, VERSION, make_adapter, make_lm

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import dspy
 import pytest
-
-dspy = pytest.importorskip("dspy")
 
 from dspy_parallel.testing import LMServer
 from tests.testing.dspy_world import ADAPTERS, ENGINES, TYPES, VERSION, Author, Color, cannot, make_adapter, make_lm
@@ -78,7 +77,7 @@ def test_demos_do_not_confuse(server: LMServer, adapter: str) -> None:
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_programmed_fields(server: LMServer, adapter: str) -> None:
     """Values given by a rule arrive as they are, in every format."""
-    given = {"answer": "A <b> & \"c\"", "score": 42, "names": ["x & y", "z"], "color": "green"}
+    given = {"answer": 'A <b> & "c"', "score": 42, "names": ["x & y", "z"], "color": "green"}
     server.configure(replies=[{"fields": {**given, "author": {"name": "Ann", "age": 40}}}])
     fields = {
         "question": (str, dspy.InputField()),
@@ -180,7 +179,7 @@ def test_wrong_content_parses_under_no_adapter(server: LMServer) -> None:
     server.configure(faults=["wrong_content"])
     for adapter in ADAPTERS:
         with dspy.context(lm=make_lm(server, ENGINES[0]), adapter=make_adapter(adapter)):
-            with pytest.raises(Exception, match="(?i)pars|serialize|expected"):
+            with pytest.raises(Exception, match=r"(?i)pars|serialize|expected"):
                 dspy.Predict("question -> answer: int")(question="Why?")
 
 
@@ -189,6 +188,6 @@ def test_context_length_is_recognised(server: LMServer, engine: str | None) -> N
     """DSPy and LiteLLM take the injected error for a full context window."""
     server.configure(faults=["context_length"])
     with dspy.context(lm=make_lm(server, engine), adapter=make_adapter("ChatAdapter")):
-        with pytest.raises(Exception) as raised:  # noqa: PT011 - the class depends on the version
+        with pytest.raises(Exception) as raised:
             dspy.Predict("question -> answer")(question="Why?")
     assert "ContextWindowExceeded" in type(raised.value).__name__

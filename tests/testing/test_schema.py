@@ -1,5 +1,7 @@
 """Generated values are valid by pydantic's own judgement, for whatever schema pydantic writes."""
 
+# ruff: noqa: UP007, UP045 - what typing.Optional and typing.Union make is part of what is tested
+
 from __future__ import annotations
 
 import datetime
