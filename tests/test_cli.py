@@ -154,6 +154,7 @@ class TestDemo:
         assert "Traceback" not in err
 
     @pytest.mark.once
+    @pytest.mark.timeout(360)
     def test_parallel_run_takes_the_longest_call_and_five_per_cent(self):
         """With the latencies of the issue; over three questions, the medians of the run and of the longest call."""
         measured = []

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
+import io
 import json
 import os
 import shutil
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ def _run(options: argparse.Namespace) -> int:
             print(text, flush=True)
     try:
         with ExitStack() as stack:
-            lms = _lms(options, recording, stack)
+            with progress.waiting("start of the loopback server") if not options.model else nullcontext():
+                lms = _lms(options, recording, stack)
             compared = compare(questions, lms, options.engine, progress.waiting)
     except Exception as error:
         print(_lm_failed(error, options), file=sys.stderr)
@@ -188,7 +190,7 @@ def _show(compared: Sequence[Comparison], options: argparse.Namespace) -> None:
     if options.json:
         about = {"model": options.model, "engine": options.engine, "scale": options.scale}
         versions = {name: importlib.metadata.version(name) for name in ("dspy-parallel", "dspy", "litellm")}
-        print(json.dumps({**about, "versions": versions, **as_data(compared)}, indent=2, ensure_ascii=False))
+        print(json.dumps({**about, "versions": versions, **as_data(compared)}, indent=2))
         return
     width = max(72, min(shutil.get_terminal_size((100, 24)).columns, 140))
     shown: list[Line] = []
@@ -215,5 +217,7 @@ def _write(shown: Sequence[Sequence[tuple[str, str]]]) -> None:
         for line in shown:
             console.print(Text.assemble(*((text, _STYLES.get(style, "")) for text, style in line)))
         return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what a model says may not fit the terminal's encoding
     for line in shown:
         print("".join(text for text, _ in line).rstrip())

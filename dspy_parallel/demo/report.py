@@ -107,8 +107,10 @@ def _query(run: Run, which: str, width: int) -> Iterator[Line]:
     values = [f"${name} = {value!r}" for name, value in query.parameters.items()]
     if query.search_text is not None:
         values.append(f"$search_vector = embedding of {query.search_text!r}")
-    for text in textwrap.wrap(", ".join(values), width - 4, break_long_words=False):
-        yield [(f"    {text}", "dim")]
+    # Lines break between values, not in them.
+    joined = ", ".join(value.replace(" ", "\0") for value in values)
+    for text in textwrap.wrap(joined, width - 4, break_long_words=False):
+        yield [("    " + text.replace("\0", " "), "dim")]
     for reason in query.rejected:
         yield [(f"    left out: {reason}", "bad")]
 
