@@ -197,7 +197,19 @@ class LMServer:
         return ServerStats.read(ask(self.port, "stats"))
 
     async def astats(self) -> ServerStats:
-        """The same as `stats` without blocking the loop."""
+        """The counts since the start or the last reset, without blocking the loop.
+
+        Suspends the task for a loopback request, in no thread. Can be cancelled.
+
+        Returns:
+            A snapshot that does not change.
+
+        Example:
+            >>> import asyncio
+            >>> with LMServer() as server:
+            ...     asyncio.run(server.astats()).requests
+            0
+        """
         return ServerStats.read(await ask_async(self.port, "stats"))
 
     def reset_stats(self) -> ServerStats:
@@ -255,7 +267,18 @@ class LMServer:
         ask(self.port, "release", {"count": count})
 
     async def arelease(self, count: int | None = None) -> None:
-        """The same as `release` without blocking the loop."""
+        """Let held requests pass, without blocking the loop.
+
+        Suspends the task for a loopback request, in no thread.
+
+        Args:
+            count: As for `release`.
+
+        Example:
+            >>> import asyncio
+            >>> with LMServer(hold=True) as server:
+            ...     asyncio.run(server.arelease(3))
+        """
         await ask_async(self.port, "release", {"count": count})
 
     def wait_for(self, *, timeout: float = 30.0, **counts: int) -> ServerStats:
@@ -284,7 +307,28 @@ class LMServer:
         return _reached(answer, counts, timeout)
 
     async def await_for(self, *, timeout: float = 30.0, **counts: int) -> ServerStats:
-        """The same as `wait_for`, suspending the task instead of blocking the thread. Can be cancelled."""
+        """Suspend the task until each named statistic is at least the given value, or zero where zero is given.
+
+        Uses a connection on the running loop and no thread, so that it works where the default executor is exhausted.
+        Can be cancelled.
+
+        Args:
+            timeout: Seconds to wait at most.
+            **counts: As for `wait_for`.
+
+        Returns:
+            The statistics at that moment.
+
+        Raises:
+            WaitTimeout: If the time is over; the message has the statistics.
+            SettingsError: If there is no such statistic.
+
+        Example:
+            >>> import asyncio
+            >>> with LMServer() as server:
+            ...     asyncio.run(server.await_for(in_flight=0)).in_flight
+            0
+        """
         answer = await ask_async(self.port, "wait", {"counts": counts, "timeout": timeout}, timeout + 30)
         return _reached(answer, counts, timeout)
 

@@ -1,6 +1,6 @@
 """DSPy's variety across versions: engines, adapters, and signatures of all types."""
 
-# ruff: noqa: UP007, UP045 - what typing.Optional and typing.Union make is part of what is tested
+# ruff: noqa: UP045 - what typing.Optional and typing.Union make is part of what is tested
 
 from __future__ import annotations
 
