@@ -15,9 +15,8 @@ from tests.testing.requests import chat_body
 SYSTEM = (
     "Your output fields are:\n1. `reasoning` (str):\n2. `answer` (int):\n\n[[ ## answer ## ]]\n"
     "{answer}        # note: the value you produce must be a single int value\n\n[[ ## completed ## ]]\n"
-    + "Think. "
-    * 100
 )
+INSTRUCTIONS = "Think. " * 100
 USER = (
     "[[ ## question ## ]]\nQuestion %d\n\nRespond with the corresponding output fields, starting with the field "
     "`[[ ## reasoning ## ]]`, then `[[ ## answer ## ]]` (must be formatted as a valid Python int), "
@@ -27,7 +26,10 @@ USER = (
 
 def _request(number: int) -> bytes:
     body = chat_body()
-    body["messages"] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER % number}]
+    body["messages"] = [
+        {"role": "system", "content": SYSTEM + INSTRUCTIONS},
+        {"role": "user", "content": USER % number},
+    ]
     raw = json.dumps(body).encode()
     return b"POST /v1/chat/completions HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n%s" % (len(raw), raw)
 
