@@ -11,9 +11,9 @@ from typing import Any, TypeVar, cast, overload
 import dspy
 
 from . import seams
-from .bridge import Engine, check_engine, is_coroutine_function, is_generator_function, start
+from .bridge import Engine, check_engine
 from .errors import DecorationError
-from .seams.twins import is_twin
+from .generated import check_module, give_twins, is_coverable, look_up, make_aforward, replaces_call
 
 __all__ = ["AsyncModuleMixin", "async_module", "install", "uninstall"]
 
@@ -73,15 +73,15 @@ def async_module(target: Any = None, /, *, engine: Engine = "auto") -> Any:
     if target is None:
         return functools.partial(async_module, engine=engine)
     if isinstance(target, type) and issubclass(target, dspy.Module):
-        _check(target, getattr(target, "forward", None))
-        _give_twins(target, engine)
+        check_module(target, getattr(target, "forward", None))
+        give_twins(target, engine)
     elif isinstance(target, dspy.Module):
         cls = type(target)
-        _check(cls, vars(target).get("forward") or getattr(cls, "forward", None))
-        _give_twins(cls, engine)
+        check_module(cls, look_up(target, None))
+        give_twins(cls, engine)
         for _, module in target.named_sub_modules():
-            if _is_coverable(type(module)):
-                _give_twins(type(module), engine, keep=True)
+            if is_coverable(type(module)):
+                give_twins(type(module), engine, keep=True)
     else:
         what = getattr(target, "__qualname__", None) or f"an object of type {type(target).__qualname__}"
         raise DecorationError(
@@ -125,7 +125,7 @@ class AsyncModuleMixin:
         if engine is not None:
             check_engine(engine)
             cls._bridge_engine = engine
-        if issubclass(cls, dspy.Module) and hasattr(cls, "forward"):
+        if issubclass(cls, dspy.Module) and (hasattr(cls, "forward") or replaces_call(cls)):
             async_module(cls, engine=cls._bridge_engine)
 
 
@@ -177,118 +177,8 @@ def uninstall() -> None:
         assert not hasattr(dspy.BestOfN, "aforward")
         ```
     """
+    seams.uninstall()  # first: some are around what the installation has put there
     _installation.uninstall()
-    seams.uninstall()
-
-
-def _is_sync(fn: Any) -> bool:
-    return callable(fn) and not is_coroutine_function(fn) and not is_generator_function(fn)
-
-
-def _definer(cls: type, name: str) -> type | None:
-    return next((base for base in cls.__mro__ if name in vars(base)), None)
-
-
-def _replaces_call(cls: type) -> bool:
-    """Whether the class does its work in a `__call__` of its own instead of `forward`."""
-    return _definer(cls, "__call__") not in (dspy.Module, type, None)
-
-
-def _is_coverable(cls: type) -> bool:
-    forward = getattr(cls, "forward", None)
-    return _is_sync(forward) if forward is not None else _replaces_call(cls) and _is_sync(cls.__call__)
-
-
-def _check(cls: type, forward: Any) -> None:
-    """Raise the error that says why no `aforward()` can be made."""
-    name = f"{cls.__qualname__}.forward"
-    if forward is None:
-        if not _replaces_call(cls):
-            raise DecorationError(f"{cls.__qualname__} has no forward() to make an aforward() from. Define one.")
-        name, forward = f"{cls.__qualname__}.__call__", cls.__call__
-    if not callable(forward):
-        raise DecorationError(f"{name} is {forward!r}, which cannot be called. Make it a method.")
-    if is_generator_function(forward):
-        raise DecorationError(
-            f"{name} is a generator function, which dspy.Module does not run to its end. Return a dspy.Prediction, "
-            "and stream with dspy.streamify."
-        )
-    if is_coroutine_function(forward):
-        twin = "acall" if name.endswith("__call__") else "aforward"
-        raise DecorationError(f"{name} is a coroutine function already. Rename it to {twin}; {name} must be sync.")
-
-
-def _is_generated(cls: type, name: str) -> bool:
-    return hasattr(getattr(cls, name, None), "__bridge_engine__")
-
-
-def _give_twins(cls: type, engine: Engine, *, keep: bool = False) -> list[tuple[str, Any]]:
-    """Add what is missing or stale of `aforward` and `acall`; return what was added.
-
-    With `keep`, twins that were generated for the class or a base before, perhaps for another engine, stay.
-    """
-    added = []
-    for sync, twin, make in (("forward", "aforward", _make_aforward), ("__call__", "acall", _make_acall)):
-        generated = _is_generated(cls, twin)
-        if (generated and not keep) or not (generated or is_twin(cls, sync, twin)):
-            if sync == "forward" and not hasattr(cls, "forward") and _replaces_call(cls):
-                continue
-            made = make(cls, engine)
-            setattr(cls, twin, made)
-            added.append((twin, made))
-    return added
-
-
-def _make_aforward(owner: type, engine: Engine) -> Callable[..., Any]:
-    async def aforward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _arrive()
-        cls = type(self)
-        # Called as super().aforward(), it stands for super().forward().
-        is_super = _definer(cls, "aforward") is not owner
-        forward = functools.partial(owner.forward, self) if is_super else _look_up(self)  # type: ignore[attr-defined]
-        return await start(forward, args, kwargs, engine, cls)
-
-    return _dressed(aforward, getattr(owner, "forward", owner.__call__), engine)
-
-
-def _make_acall(owner: type, engine: Engine) -> Callable[..., Any]:
-    """For a class that overrides `__call__` alone."""
-
-    async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _arrive()
-        cls = type(self)
-        call = (cls if _definer(cls, "acall") is owner else owner).__call__
-        return await start(functools.partial(call, self), args, kwargs, engine, cls)
-
-    return _dressed(acall, owner.__call__, engine)
-
-
-def _look_up(module: Any) -> Callable[..., Any]:
-    """The module's `forward`, found when called, because optimizers replace it on instances.
-
-    Code of any other name than `__call__` that reads `module.forward` is told by DSPy, in its log, that this is
-    discouraged.
-    """
-
-    def __call__() -> Callable[..., Any]:
-        return cast("Callable[..., Any]", module.forward)
-
-    return __call__()
-
-
-def _arrive() -> None:
-    """A decorated class that was pickled by value may be the first to need the seams in its new process."""
-    seams.install()
-
-
-def _dressed(twin: Callable[..., Any], sync: Callable[..., Any], engine: Engine) -> Callable[..., Any]:
-    name = twin.__name__
-    functools.update_wrapper(twin, sync)
-    twin.__name__ = name
-    twin.__qualname__ = f"{sync.__qualname__.rpartition('.')[0]}.{name}"
-    vars(twin).pop("__isabstractmethod__", None)
-    twin.__bridge_engine__ = engine  # type: ignore[attr-defined]
-    return twin
 
 
 class _Installation:
@@ -297,9 +187,10 @@ class _Installation:
     def __init__(self) -> None:
         self._engine: Engine | None = None
         self._seen: weakref.WeakSet[type] = weakref.WeakSet()
-        self._added: list[tuple[weakref.ref[type], str, Any]] = []
+        self._added: list[tuple[weakref.ref[type], str, weakref.ref[Any]]] = []
         self._stock_acall: Callable[..., Any] | None = None
         self._acall: Callable[..., Any] | None = None
+        self._hook: Any = None
 
     def install(self, engine: Engine) -> None:
         if self._engine == engine:
@@ -313,8 +204,13 @@ class _Installation:
         base: Any = dspy.Module
         stock = self._stock_acall = base.acall
 
-        # Classes made later are covered when they are first called. (A hook on class creation would be too
-        # early for classes that cloudpickle rebuilds: they get their methods afterwards.)
+        # Classes made later are covered when they are made, and again when they are first called: those that
+        # cloudpickle rebuilds get their methods only after they were made.
+        def __init_subclass__(cls: type[Any], /, **kwargs: Any) -> None:
+            super(base, cls).__init_subclass__(**kwargs)
+            self._cover(cls)
+            self._seen.discard(cls)
+
         @functools.wraps(stock)
         async def acall(module: Any, *args: Any, **kwargs: Any) -> Any:
             if type(module) not in self._seen:
@@ -323,14 +219,20 @@ class _Installation:
 
         base.acall = self._acall = acall
         if not hasattr(base, "aforward"):
-            base.aforward = aforward = _make_aforward(base, engine)
-            self._added.append((weakref.ref(base), "aforward", aforward))
+            base.aforward = aforward = make_aforward(base, engine)
+            self._note(base, "aforward", aforward)
+        if "__init_subclass__" not in vars(base):
+            base.__init_subclass__ = self._hook = classmethod(__init_subclass__)
+
+    def _note(self, cls: type, name: str, value: Any) -> None:
+        # The value, too, would keep the class alive.
+        self._added.append((weakref.ref(cls), name, weakref.ref(value)))
 
     def _cover(self, cls: type) -> None:
         self._seen.add(cls)
-        if self._engine is not None and _is_coverable(cls):
-            added = _give_twins(cls, self._engine, keep=True)
-            self._added += [(weakref.ref(cls), name, value) for name, value in added]
+        if self._engine is not None and is_coverable(cls):
+            for name, value in give_twins(cls, self._engine, keep=True):
+                self._note(cls, name, value)
 
     def uninstall(self) -> None:
         if self._engine is None:
@@ -338,14 +240,16 @@ class _Installation:
         self._engine = None
         for reference, name, value in self._added:
             cls = reference()
-            # Not what a decorator has replaced since then.
-            if cls is not None and vars(cls).get(name) is value:
+            # Not what a decorator has put there since then.
+            if cls is not None and vars(cls).get(name) is value():
                 delattr(cls, name)
         self._added.clear()
         self._seen.clear()
         base: Any = dspy.Module
         if base.acall is self._acall:  # and has not been wrapped by somebody else
             base.acall = self._stock_acall
+        if self._hook is not None and vars(base).get("__init_subclass__") is self._hook:
+            del base.__init_subclass__
 
 
 _installation = _Installation()
