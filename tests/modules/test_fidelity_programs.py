@@ -1,0 +1,74 @@
+"""Random programs do the same in the bridge as when they are called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.modules.lms import MAKERS, NEEDS_THREAD
+from tests.modules.observing import WAYS, World, assert_same
+from tests.modules.strategies import Body, build, mark, needs_thread, programs
+
+THREADS = tuple(way for way in WAYS if way not in ("sync", "loop"))
+SETTINGS = {"allow_tool_async_sync_conversion": True, "max_errors": 10}
+
+
+def check(body: Body, lm: str | None = "twin", usage: bool = True, **options: Any) -> dict[str, Any]:
+    def make(world: World) -> Any:
+        return build(body, world), ("begin",), {}
+
+    def make_lms() -> dict[str, Any]:
+        return {label: MAKERS[lm](label) if lm else None for label in ("main", "other")}
+
+    ways = THREADS if lm in NEEDS_THREAD or needs_thread(body) else WAYS[1:]
+    return assert_same(make, make_lms, ways, track_usage=usage, probe=mark.get, **SETTINGS, **options)
+
+
+@given(programs(), st.sampled_from(sorted(MAKERS)), st.booleans())
+@example([("try", [("fail", 0)], [("settings",)]), ("predict", 2)], "twin", True)
+@example([("context", "callbacks", [("predict", 0), ("module", [("raise", "from")])])], "twin", True)
+@example([("parallel", 3), ("pool",), ("tool", "asking")], "twin", True)
+@example(
+    [("subclass", [("predict", 0)], [("count",)]), ("patched", [("predict", 1)]), ("forward", [("count",)])],
+    "sync",
+    False,
+)
+def test_random_programs(body: Body, lm: str, usage: bool) -> None:
+    """Output, exception, effects, trace, usage, histories, callbacks, warnings and log are the same."""
+    check(body, lm, usage)
+
+
+@pytest.mark.stress
+@given(programs(60), st.sampled_from(sorted(MAKERS)), st.booleans())
+def test_large_random_programs(body: Body, lm: str, usage: bool) -> None:
+    check(body, lm, usage)
+
+
+def test_on_every_event_loop(loop_kind: str) -> None:
+    """A program that does a bit of everything."""
+    body: Body = [
+        ("mark", "a"),
+        ("context", "adapter", [("predict", 1), ("try", [("fail", 1)], [("predict", 0)])]),
+        ("loop", 2, [("module", [("count",), ("predict", 2)]), ("settings",)]),
+        ("branch", [("generate", 2)], [("best_of_n", 2)]),
+        ("finally", [("raise", "bare")], [("predict", 2)]),
+    ]
+    seen = check(body, loop_kind=loop_kind)
+    assert seen["exception"][0] == "Trouble"
+
+
+@pytest.mark.parametrize("kind", ["predict", "fail", "bad_input", "ask_lm", "best_of_n", "parallel", "tool", "usage"])
+@pytest.mark.parametrize("lm", sorted(MAKERS))
+def test_each_kind_of_call(kind: str, lm: str) -> None:
+    arguments = {"ask_lm": (), "usage": (), "tool": ("asking",)}.get(kind, (1,))
+    seen = check([(kind, *arguments), ("settings",)], lm)
+    assert seen["callbacks"]
+
+
+def test_no_lm() -> None:
+    """The error is DSPy's own."""
+    seen = check([("try", [("predict", 0)], [("settings",)]), ("predict", 0)], lm=None)
+    assert "No LM is loaded" in seen["exception"][1]
