@@ -528,3 +528,175 @@ def test_sync_callers_share_one_loop():
         return asyncio.get_running_loop()
 
     assert run_sync(current) is run_sync(current)
+
+
+# wrapt
+
+
+@pytest.fixture
+def with_seams():
+    """The seams in place; not in the tests of the engines, which know nothing of them."""
+    from dspy_parallel import seams
+
+    seams.install()
+    yield seams
+    seams.uninstall()
+
+
+def test_instances_are_never_wrapped(with_seams):
+    """wrapt: wrappers stored on instances can't be deep-copied, so nothing is stored there."""
+    import copy
+    import pickle
+
+    import dspy
+    from dspy.utils import DummyLM
+
+    from dspy_parallel import async_module
+
+    class Program(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.predict = dspy.Predict("question -> answer")
+            self.tool = dspy.Tool(len, name="len")
+
+        def forward(self, question):
+            return self.predict(question=question)
+
+    program = async_module(Program())
+    program.predict.lm = lm = DummyLM([{"answer": "a"}] * 3)
+    assert asyncio.run(program.acall(question="q")).answer == "a"
+    for instance in (program, program.predict, program.tool, lm):
+        assert not any(
+            type(value).__module__.startswith(("wrapt", "dspy_parallel")) for value in vars(instance).values()
+        )
+    copied = copy.deepcopy(program)
+    assert asyncio.run(copied.acall(question="q")).answer == "a"
+    assert pickle.loads(pickle.dumps(dspy.LM("openai/any"))).model == "openai/any"
+
+
+def test_a_row_names_the_class_that_defines_the_method(with_seams):
+    """wrapt: hooking an inherited name would patch the class named, and leave its parents and siblings out."""
+    import dspy
+
+    from dspy_parallel import add_seam
+    from dspy_parallel.errors import SeamError
+
+    assert "__call__" not in vars(dspy.LM)
+    with pytest.raises(SeamError, match="inherited: name the class that defines it, BaseLM"):
+        add_seam("dspy.clients.lm:LM.__call__")
+
+
+def test_methods_do_not_escape_through_aliases(with_seams):
+    """wrapt: `from x import y` escapes the patch of a function; methods are found wherever they are called from."""
+    with_seams.uninstall()
+    from concurrent.futures import Future, as_completed
+
+    with_seams.install()
+    future: Future[int] = Future()
+
+    async def main():
+        asyncio.get_running_loop().call_soon(future.set_result, 1)
+        return await run(lambda: [done.result() for done in as_completed([future], timeout=10)], engine="loop")
+
+    assert asyncio.run(main()) == [1]
+
+
+def test_install_patches_once_and_uninstall_restores(with_seams):
+    """wrapt: the original is kept for uninstall; installing twice must not wrap the wrapper."""
+    import dspy
+
+    with_seams.install()
+    assert inspect.isfunction(inspect.unwrap(dspy.BaseLM.__call__))
+    patch = vars(dspy.BaseLM)["__call__"]
+    original = patch.__wrapped__
+    with_seams.uninstall()
+    with_seams.uninstall()
+    assert vars(dspy.BaseLM)["__call__"] is original
+    with_seams.install()
+    assert vars(dspy.BaseLM)["__call__"].__wrapped__ is original
+
+
+# DSPy
+
+
+def test_forward_is_called_without_the_warning(with_seams, caplog):
+    """DSPy: "Calling module.forward(...) directly is discouraged" is for users, and instance patches are heeded."""
+    import dspy
+
+    from dspy_parallel import async_module
+
+    @async_module
+    class Program(dspy.Module):
+        def forward(self, n):
+            return n + 1
+
+    program = Program()
+    with caplog.at_level(logging.WARNING):
+        assert asyncio.run(program.acall(n=1)) == 2
+        object.__setattr__(program, "forward", lambda n: n + 10)
+        assert asyncio.run(program.acall(n=1)) == 11
+    assert "discouraged" not in caplog.text
+    with caplog.at_level(logging.WARNING):
+        Program().forward(n=1)
+    dspy_logger = logging.getLogger("dspy")
+    assert "discouraged" in caplog.text or not dspy_logger.propagate
+
+
+def test_programs_leave_the_default_executor_to_dspy(with_seams):
+    """DSPy: `acall` makes thread hops in the default executor; programs waiting in it would starve them."""
+
+    async def hop(n):
+        return await asyncio.to_thread(lambda: n)
+
+    def program(n):
+        return await_(hop(n))
+
+    async def main():
+        asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+        return await asyncio.gather(*(run(program, n, engine="thread") for n in range(30)))
+
+    assert asyncio.run(asyncio.wait_for(main(), 60)) == list(range(30))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_one_lm_on_many_loops(with_seams):
+    """DSPy: async connection pools belong to an event loop; an LM outlives many, in any thread."""
+    import dspy
+
+    from dspy_parallel import run_sync as run_program_sync
+    from dspy_parallel.testing import LMServer
+
+    with LMServer() as server:
+        lm = dspy.LM("openai/test-model", cache=False, **server.lm_kwargs())
+        expected = lm("hello")
+        for _ in range(3):
+            assert asyncio.run(run(lm, "hello", engine="loop")) == expected
+        results = []
+        threads = [
+            threading.Thread(target=lambda: results.append(asyncio.run(run(lm, "hello", engine="loop"))))
+            for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert results == [expected] * 3
+        assert [run_program_sync(lm, "hello", engine="loop") for _ in range(3)] == [expected] * 3
+
+
+def test_litellm_is_not_imported_on_the_loop(with_seams, monkeypatch):
+    """DSPy: LiteLLM's first import takes seconds. (The real one, in a fresh process: tests/seams/test_lms.py.)"""
+    from dspy_parallel.seams import lms
+
+    monkeypatch.delitem(sys.modules, "litellm", raising=False)
+    where = []
+
+    def materialize(module):
+        where.append(threading.current_thread())
+
+    def program():
+        lms._import_litellm(materialize, None, ("litellm",), {})
+
+    asyncio.run(run(program, engine="loop"))
+    assert where
+    assert where[0] is not threading.main_thread()

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..bridge import await_, call_in_thread
+from ..bridge import await_
 from ..errors import ThreadRequiredError
 from .table import Seam, register
+from .twins import call_in_worker
 
 __all__: list[str] = []
 
@@ -21,7 +22,7 @@ def _await(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: 
 
 def _start_loop(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     try:
-        return call_in_thread(original, args, kwargs, "it starts an event loop of its own")
+        return call_in_worker(original, args, kwargs, "it starts an event loop of its own")
     except ThreadRequiredError:
         if args and asyncio.iscoroutine(args[0]):
             args[0].close()
@@ -40,25 +41,25 @@ def _start_anyio(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kw
         finally:
             sniffio.current_async_library_cvar.reset(token)
 
-    return call_in_thread(run, (), {}, "it starts an event loop of its own")
+    return call_in_worker(run, (), {}, "it starts an event loop of its own")
 
 
 def _run_until_complete(original: Callable[..., Any], loop: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if args and not kwargs and asyncio._get_running_loop() is loop:  # `get_event_loop()` has found the program's own
         return await_(args[0])
-    return call_in_thread(original, args, kwargs, "it runs an event loop of its own")
+    return call_in_worker(original, args, kwargs, "it runs an event loop of its own")
 
 
 def _from_thread(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if not args or kwargs:  # a token names another loop than the program's
-        return call_in_thread(original, args, kwargs, "it waits for another event loop")
+        return call_in_worker(original, args, kwargs, "it waits for another event loop")
     fn, *rest = args
     return await_(fn(*rest))
 
 
 def _from_thread_sync(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if not args or kwargs:
-        return call_in_thread(original, args, kwargs, "it waits for another event loop")
+        return call_in_worker(original, args, kwargs, "it waits for another event loop")
     fn, *rest = args
 
     async def on_the_loop() -> Any:

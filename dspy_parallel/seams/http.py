@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..bridge import call_in_thread
 from .table import Seam, in_thread, register
+from .twins import call_in_worker
 
 __all__: list[str] = []
 
@@ -20,10 +20,15 @@ _END = object()
 _request = in_thread(_REASON)
 
 
-def _pieces(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
+def _pieces(
+    original: Callable[..., Any], response: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Iterator[Any]:
     pieces = original(*args, **kwargs)
+    if type(getattr(response, "stream", None)).__name__ == "ByteStream":  # httpx: a body in memory
+        yield from pieces
+        return
     try:
-        while (piece := call_in_thread(next, (pieces, _END), {}, _REASON)) is not _END:
+        while (piece := call_in_worker(next, (pieces, _END), {}, _REASON)) is not _END:
             yield piece
     finally:
         pieces.close()

@@ -17,10 +17,10 @@ from typing import Any, cast
 
 import wrapt
 
-from ..bridge import call_in_thread, in_bridge
+from ..bridge import in_bridge
 from ..errors import SeamError
 from .patches import Patch
-from .twins import await_twin
+from .twins import await_twin, call_in_worker
 
 __all__ = ["Handler", "Seam", "add_seam", "in_thread", "install", "register", "uninstall"]
 
@@ -232,7 +232,7 @@ def in_thread(reason: str) -> Handler:
     """
 
     def handler(original: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return call_in_thread(original, args, kwargs, reason)
+        return call_in_worker(original, args, kwargs, reason)
 
     return handler
 

@@ -10,9 +10,9 @@ import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ..bridge import await_, call_in_thread
+from ..bridge import await_, call_in_thread, in_bridge, run_in_thread
 
-__all__ = ["await_twin", "is_twin", "running_twins"]
+__all__ = ["await_twin", "call_in_worker", "is_twin", "running_twins"]
 
 _running: contextvars.ContextVar[tuple[object, ...]] = contextvars.ContextVar("dspy_parallel_twins", default=())
 
@@ -21,6 +21,18 @@ running_twins = _running.get
 
 Other than `in_bridge()`, also known in threads to which DSPy or asyncio hand a part of the call.
 """
+
+
+def call_in_worker(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], reason: str) -> Any:
+    """Call a blocking function in a worker thread, unless the program has a thread of its own.
+
+    Raises:
+        ThreadRequiredError: In a program pinned to `engine="loop"`, if the call is the program's own. What a
+            library does inside an LM call is not: the OpenAI client asks a subprocess for the platform's name.
+    """
+    if running_twins() and in_bridge():
+        return await_(run_in_thread(fn, args, kwargs))
+    return call_in_thread(fn, args, kwargs, reason)
 
 
 def _depth(cls: type, name: str) -> int | None:

@@ -22,7 +22,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(302, b"", Location="/plain")
             return
         if web.barrier is not None:
-            web.barrier.wait(10)
+            web.barrier.wait(40)
         if path == "/stream":
             self._stream()
         elif path == "/missing":
@@ -42,7 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for n in range(3):
             if self.server.web.barrier is not None and n:
-                self.server.web.barrier.wait(10)
+                self.server.web.barrier.wait(40)
             piece = f"piece {n}\n".encode()
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             self.wfile.flush()

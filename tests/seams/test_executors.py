@@ -1,0 +1,240 @@
+"""Threads that programs start and wait for: executors, dspy.Parallel, Module.batch."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from typing import Any
+
+import dspy
+import pytest
+from dspy.utils import DummyLM
+
+from dspy_parallel import async_module, run
+from dspy_parallel.errors import ThreadRequiredError
+from dspy_parallel.testing import LMServer
+from tests.seams.programs import PATIENCE, Blocker, Meeting, alone, outcome, same_as_sync, together
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+ENGINES = ["loop", "auto", "thread"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_executor_in_forward(engine: str) -> None:
+    meeting = Meeting(6)
+
+    def work(n: int) -> int:
+        meeting.wait()
+        return n * n
+
+    def program() -> list[int]:
+        with ThreadPoolExecutor(2) as executor:
+            return list(executor.map(work, range(2)))
+
+    assert together(program, 3, engine=engine) == [[0, 1]] * 3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_futures_in_any_order(engine: str) -> None:
+    def program() -> Any:
+        gates = [threading.Event() for _ in range(3)]
+        with ThreadPoolExecutor(3) as executor:
+            futures = [
+                executor.submit(lambda gate, n: gate.wait(PATIENCE) and n, gate, n) for n, gate in enumerate(gates)
+            ]
+            gates[2].set()
+            order = []
+            for future in as_completed(futures, timeout=PATIENCE):
+                order.append(future.result())
+                if gates[0].is_set():
+                    gates[1].set()
+                gates[0].set()
+            done, rest = wait(futures, timeout=PATIENCE, return_when=FIRST_COMPLETED)
+            return order, len(done), len(rest)
+
+    assert alone(program, engine=engine) == program() == ([2, 0, 1], 3, 0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_waiting_for_a_future_leaves_the_loop_alone(engine: str) -> None:
+    """A task of the same loop completes the future that the program waits for."""
+
+    async def main() -> Any:
+        future: Future[str] = Future()
+
+        async def complete() -> None:
+            await asyncio.sleep(0)
+            future.set_result("from the loop")
+
+        task = asyncio.create_task(complete())
+        result = await run(lambda: (future.result(), future.exception()), engine=engine)  # type: ignore[arg-type]
+        await task
+        return result
+
+    assert asyncio.run(asyncio.wait_for(main(), PATIENCE)) == ("from the loop", None)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_timeouts_and_errors_of_futures(engine: str) -> None:
+    never: Future[int] = Future()
+    failed: Future[int] = Future()
+    failed.set_exception(KeyError("x"))
+    cancelled: Future[int] = Future()
+    cancelled.cancel()
+    for call in (
+        lambda: never.result(timeout=0.01),
+        lambda: never.result(0),
+        lambda: never.result(timeout=-1),
+        lambda: never.exception(timeout=0.01),
+        lambda: next(as_completed([never], timeout=0.01)),
+        lambda: wait([never], timeout=0.01).not_done == {never},
+        lambda: failed.result(),
+        lambda: str(failed.exception()),
+        lambda: cancelled.result(),
+        lambda: never.result("soon"),  # type: ignore[arg-type]
+    ):
+        same_as_sync(call, engine=engine)
+
+
+def test_a_wait_for_a_future_can_be_cancelled() -> None:
+    """And leaves the future as it was: its result belongs to others, too."""
+
+    async def main() -> None:
+        future: Future[int] = Future()
+        task = asyncio.create_task(run(future.result, engine="loop"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not future.cancelled()
+        future.set_result(1)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_joining_a_thread(engine: str) -> None:
+    blocker = Blocker()
+
+    async def main() -> Any:
+        def program() -> Any:
+            thread = threading.Thread(target=blocker.block)
+            thread.start()
+            thread.join(0.01)
+            waited = thread.is_alive()
+            thread.join()
+            return (
+                waited,
+                thread.is_alive(),
+                outcome(threading.Thread().join)[0],
+                outcome(threading.current_thread().join)[0],
+            )
+
+        relief = asyncio.create_task(_after(0.2, blocker))
+        result = await run(program, engine=engine)  # type: ignore[arg-type]
+        await relief
+        return result
+
+    assert asyncio.run(asyncio.wait_for(main(), PATIENCE)) == (True, False, RuntimeError, RuntimeError)
+
+
+async def _after(seconds: float, blocker: Blocker) -> None:
+    await asyncio.sleep(seconds)
+    await blocker.relieve()
+
+
+class Ask(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    def forward(self, question: str) -> Any:
+        if question == "bad":
+            raise ValueError("a bad question")
+        return self.ask(question=question)
+
+
+class Fan(dspy.Module):
+    """Asks several questions in DSPy's threads."""
+
+    def __init__(self, how: str, questions: list[str]) -> None:
+        super().__init__()
+        self.ask = Ask()
+        self.how = how
+        self.questions = questions
+
+    def forward(self) -> Any:
+        examples = [dspy.Example(question=question).with_inputs("question") for question in self.questions]
+        if self.how == "batch":
+            results = self.ask.batch(examples, num_threads=2, disable_progress_bar=True, max_errors=5)
+        else:
+            parallel = dspy.Parallel(num_threads=2, disable_progress_bar=True, max_errors=5)
+            results = parallel([(self.ask, example) for example in examples])
+        return dspy.Prediction(answers=[result and result.answer for result in results])
+
+
+@pytest.mark.parametrize("how", ["Parallel", "batch"])
+@pytest.mark.parametrize("engine", ["auto", "thread"])
+def test_parallel_in_forward(server: LMServer, how: str, engine: str) -> None:
+    lm = dspy.LM("openai/test-model", **server.lm_kwargs(), cache=False)
+    questions = ["one", "bad", "two"]
+    with dspy.context(lm=lm, track_usage=True):
+        program = Fan(how, questions)
+        plain = program()
+        server.configure(gate=6)
+        bridged = together(lambda: Fan(how, questions)(), 3, engine=engine)
+    assert server.stats().peak_in_flight == 6
+    for prediction in bridged:
+        assert prediction.answers == plain.answers
+        assert prediction.get_lm_usage() == plain.get_lm_usage()
+    assert plain.answers[1] is None
+
+
+def test_parallel_in_forward_needs_a_thread() -> None:
+    with dspy.context(lm=DummyLM([{"answer": "a"}] * 4)):
+        with pytest.raises(ThreadRequiredError, match=r"dspy\.Parallel waits for its threads"):
+            alone(lambda: Fan("Parallel", ["one", "two"])(), engine="loop")
+
+
+@pytest.mark.parametrize("engine", ["auto", "thread"])
+def test_parallel_in_parallel(engine: str) -> None:
+    def program() -> Any:
+        with dspy.context(lm=DummyLM([{"answer": "a"}] * 20)):
+            examples = [dspy.Example().with_inputs()] * 2
+            results = dspy.Parallel(num_threads=2, disable_progress_bar=True)(
+                [(Fan("Parallel", ["x", "y"]), e) for e in examples]
+            )
+            return [result.answers for result in results]
+
+    assert alone(program, engine=engine) == program() == [["a", "a"]] * 2
+
+
+def test_a_decorated_module_in_a_plain_parallel() -> None:
+    """Outside the bridge nothing has changed."""
+    async_module(Ask)
+    with dspy.context(lm=DummyLM([{"answer": "a"}] * 4)):
+        examples = [dspy.Example(question="q").with_inputs("question")] * 3
+        assert [result.answer for result in Ask().batch(examples, disable_progress_bar=True)] == ["a"] * 3
+
+
+def test_a_raw_executor_sees_the_settings_that_it_sees_in_sync_code() -> None:
+    """DSPy's context does not reach an executor's threads; that is so with and without the bridge."""
+
+    def program() -> Any:
+        with dspy.context(lm=DummyLM([{"answer": "a"}] * 4)), ThreadPoolExecutor(1) as executor:
+            return executor.submit(lambda: dspy.settings.lm is None).result()
+
+    assert same_as_sync(program, engine="loop") == same_as_sync(program, engine="thread")
+
+
+def test_concurrent_futures_outside_the_bridge() -> None:
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(lambda: 1)
+        assert concurrent.futures.wait([future]).done == {future}
+        assert future.result() == 1

@@ -1,0 +1,338 @@
+"""Tools, sync and async, called from programs; agents that use them; MCP."""
+
+# ruff: noqa: B023 - the functions are called before the loop variable changes
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import sys
+import textwrap
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from dspy.utils import DummyLM
+from dspy.utils.callback import BaseCallback
+
+from dspy_parallel import async_module, in_bridge, loop_safe, run
+from dspy_parallel.errors import ThreadRequiredError
+from tests.seams.programs import PATIENCE, Blocker, Meeting, alone, outcome, together, with_engine
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+async def double(n: int) -> int:
+    """Double it."""
+    await asyncio.sleep(0)
+    return 2 * n
+
+
+@pytest.mark.parametrize("conversion", [True, False])
+@pytest.mark.parametrize("engine", ["loop", "auto", "thread"])
+def test_an_async_tool_is_awaited_on_the_programs_loop(engine: str, conversion: bool) -> None:
+    tool = dspy.Tool(double)
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+
+        async def where(n: int) -> bool:
+            return asyncio.get_running_loop() is loop
+
+        def program() -> Any:
+            with dspy.context(allow_tool_async_sync_conversion=conversion):
+                return tool(n=2), dspy.Tool(where)(n=1)
+
+        return await with_engine(engine, program)
+
+    assert asyncio.run(main()) == (4, True)
+
+
+def test_outside_the_bridge_conversion_is_as_ever() -> None:
+    tool = dspy.Tool(double)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the coroutine that DSPy drops
+        with pytest.raises(ValueError, match="async tool"):
+            tool(n=2)
+        gc.collect()
+    with dspy.context(allow_tool_async_sync_conversion=True):
+        assert tool(n=2) == 4
+
+
+def test_sync_tools_run_in_threads_and_keep_the_bridge() -> None:
+    meeting = Meeting(3)
+
+    def meet(n: int) -> Any:
+        meeting.wait()
+        return threading.current_thread().name, in_bridge()
+
+    tool = dspy.Tool(meet)
+    results = together(lambda: tool(n=1))
+    assert len({name for name, _ in results}) == 3
+    assert all(bridged for _, bridged in results)
+    with pytest.raises(ThreadRequiredError, match="the tool meet is a sync function; mark it loop_safe"):
+        alone(lambda: tool(n=1), engine="loop")
+
+
+def test_a_loop_safe_tool_stays_where_its_program_is() -> None:
+    @loop_safe
+    def where(n: int) -> str:
+        return threading.current_thread().name
+
+    tool = dspy.Tool(where)
+    assert alone(lambda: tool(n=1), engine="loop") == "MainThread"
+
+
+def test_results_and_exceptions_are_those_of_a_plain_call() -> None:
+    def fail(n: int) -> int:
+        raise KeyError(n)
+
+    async def afail(n: int) -> int:
+        raise KeyError(n)
+
+    with dspy.context(allow_tool_async_sync_conversion=True):
+        for tool, arguments in [
+            (dspy.Tool(fail), {"n": 1}),
+            (dspy.Tool(afail), {"n": 1}),
+            (dspy.Tool(double), {"n": "no number"}),
+            (dspy.Tool(double), {"m": 1}),
+            (dspy.Tool(fail), {"m": 1}),
+        ]:
+            plain = outcome(lambda: tool(**arguments))
+            assert plain[0] != "value"
+            assert outcome(lambda: alone(lambda: tool(**arguments))) == plain
+
+
+def test_a_function_that_only_returns_a_coroutine() -> None:
+    tool = dspy.Tool(lambda n: double(n), name="indirect", args={"n": {"type": "integer"}}, arg_types={"n": int})
+
+    def program() -> Any:
+        with dspy.context(allow_tool_async_sync_conversion=True):
+            return tool(n=3)
+
+    assert [alone(program), alone(program, engine="thread")] == [6, 6]
+
+
+def test_context_variables_go_in_and_come_out() -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+    def use(n: int) -> str:
+        seen = variable.get()
+        variable.set("tool")
+        return seen
+
+    def program() -> Any:
+        variable.set("program")
+        return dspy.Tool(use)(n=1), variable.get()
+
+    assert contextvars.copy_context().run(program) == alone(program) == ("program", "tool")
+
+
+def test_callbacks_are_called_once_and_in_order() -> None:
+    class Log(BaseCallback):
+        def __init__(self) -> None:
+            self.events: list[Any] = []
+
+        def on_tool_start(self, call_id: str, instance: Any, inputs: Any) -> None:
+            self.events.append(("start", instance.name, inputs))
+
+        def on_tool_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
+            self.events.append(("end", outputs, type(exception)))
+
+    def sync_double(n: int) -> int:
+        return 2 * n
+
+    def program() -> Any:
+        log = Log()
+        with dspy.context(callbacks=[log], allow_tool_async_sync_conversion=True):
+            dspy.Tool(sync_double)(n=1)
+            dspy.Tool(double)(n=2)
+        return log.events
+
+    assert alone(program) == program()
+
+
+def test_tools_that_call_programs_that_call_tools() -> None:
+    meeting = Meeting(2)
+
+    def innermost(n: int) -> int:
+        meeting.wait()
+        return n + 1
+
+    class Inner(dspy.Module):
+        def forward(self, n: int) -> int:
+            return dspy.Tool(innermost)(n=n) + dspy.Tool(double)(n=n)
+
+    inner = Inner()
+
+    def middle(n: int) -> int:
+        return inner(n=n)
+
+    def program(n: int) -> int:
+        return dspy.Tool(middle)(n=n)
+
+    assert together(program, 2) == [1, 4]
+
+
+def test_an_async_tool_may_lead_back_to_itself() -> None:
+    async def countdown(n: int) -> list[int]:
+        return [n, *(tool(n=n - 1) if n else [])]
+
+    tool = dspy.Tool(countdown)
+    assert alone(lambda: tool(n=3), engine="loop") == [3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("engine", ["auto", "thread"])
+def test_awaiting_a_sync_tool_does_not_block_the_loop(engine: str) -> None:
+    """Upstream, `Tool.acall` calls a sync function where it stands."""
+    blocker = Blocker()
+
+    def block(n: int) -> str:
+        return blocker.block()
+
+    tool = dspy.Tool(block)
+
+    async def main() -> Any:
+        async def program() -> Any:
+            return await tool.acall(n=1)
+
+        relief = asyncio.create_task(blocker.relieve())
+        result = await asyncio.wait_for(run(program), PATIENCE)
+        await relief
+        return result
+
+    assert asyncio.run(main()) == "left"
+
+
+def test_acall_of_a_sync_tool_is_otherwise_unchanged() -> None:
+    def fail(n: int) -> int:
+        raise KeyError(n)
+
+    @loop_safe
+    def where(n: int) -> str:
+        return threading.current_thread().name
+
+    indirect = dspy.Tool(lambda n: double(n), name="indirect", args={"n": {"type": "integer"}}, arg_types={"n": int})
+
+    async def program() -> Any:
+        with pytest.raises(KeyError):
+            await dspy.Tool(fail).acall(n=1)
+        with pytest.raises(ValueError, match="not in the tool's args"):
+            await dspy.Tool(fail).acall(m=1)
+        return await indirect.acall(n=2), await dspy.Tool(where).acall(n=1), await dspy.Tool(double).acall(n=3)
+
+    assert asyncio.run(run(program)) == (4, "MainThread", 6)
+
+    async def strict() -> Any:
+        return await dspy.Tool(fail).acall(n=1)
+
+    with pytest.raises(ThreadRequiredError, match="loop_safe"):
+        asyncio.run(run(strict, engine="loop"))
+
+
+STEPS = [
+    {"next_thought": "look", "next_tool_name": "look_up", "next_tool_args": {"n": 1}},
+    {"next_thought": "done", "next_tool_name": "finish", "next_tool_args": {}},
+    {"reasoning": "so", "answer": "found"},
+]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("native", [False, True], ids=["forward", "aforward"])
+def test_react(kind: str, native: bool) -> None:
+    """Agents whose tools all have to be under way at once: in a bridged forward, and natively in the bridge."""
+    meeting = Meeting(3)
+    here: list[int] = []
+
+    def look_up(n: int) -> str:
+        """Look it up."""
+        meeting.wait()
+        return "sync"
+
+    async def alook_up(n: int) -> str:
+        """Look it up."""
+        here.append(n)
+        while len(here) < 3:
+            await asyncio.sleep(0)
+        return "async"
+
+    tool = dspy.Tool(alook_up if kind == "async" else look_up, name="look_up")
+
+    class Agent(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.react = dspy.ReAct("question -> answer", tools=[tool], max_iters=3)
+
+        def forward(self, question: str) -> Any:
+            return self.react(question=question)
+
+    async_module(Agent)
+
+    async def main() -> list[Any]:
+        async def one() -> Any:
+            with dspy.context(lm=DummyLM(list(STEPS))):
+                agent = Agent()
+                if native:
+                    return await run(agent.react.acall, question="q")
+                return await agent.acall(question="q")
+
+        return await asyncio.wait_for(asyncio.gather(*(one() for _ in range(3))), PATIENCE)
+
+    for prediction in asyncio.run(main()):
+        assert prediction.answer == "found"
+        assert prediction.trajectory["observation_0"] == kind
+
+
+def test_mcp_tools(tmp_path: Path) -> None:
+    """Over stdio, from a bridged forward, with several calls of one session under way."""
+    mcp = pytest.importorskip("mcp")
+    script = tmp_path / "server.py"
+    script.write_text(textwrap.dedent(MCP_SERVER))
+
+    async def main() -> Any:
+        parameters = mcp.StdioServerParameters(command=sys.executable, args=[str(script)])
+        from mcp.client.stdio import stdio_client
+
+        async with stdio_client(parameters) as streams, mcp.ClientSession(*streams) as session:
+            await session.initialize()
+            listed = await session.list_tools()
+            tools = {tool.name: dspy.Tool.from_mcp_tool(session, tool) for tool in listed.tools}
+
+            def program(n: int) -> Any:
+                return tools["add"](a=n, b=1)
+
+            def failing() -> Any:
+                return tools["fail"]()
+
+            sums = await asyncio.gather(*(run(program, n, engine="loop") for n in range(5)))
+            with pytest.raises(Exception, match=r"on purpose|Failed to call"):
+                await run(failing, engine="loop")
+            return sums
+
+    assert [str(total) for total in asyncio.run(asyncio.wait_for(main(), PATIENCE))] == ["1", "2", "3", "4", "5"]
+
+
+MCP_SERVER = """
+try:
+    from mcp.server.fastmcp import FastMCP
+except ImportError:
+    from mcp.server import MCPServer as FastMCP
+
+server = FastMCP("test")
+
+@server.tool()
+def add(a: int, b: int) -> int:
+    "Add."
+    return a + b
+
+@server.tool()
+def fail() -> int:
+    "Fail."
+    raise ValueError("on purpose")
+
+server.run()
+"""
