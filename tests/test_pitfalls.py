@@ -19,6 +19,7 @@ import threading
 import weakref
 
 import pytest
+
 from dspy_parallel.bridge import await_, engines, in_bridge, placement, placement_of, run, run_sync
 from dspy_parallel.errors import BridgeError
 
