@@ -27,11 +27,18 @@ def _by_converted(name: str) -> Callable[..., Any]:
     return handler
 
 
-def _arun(original: Callable[..., Any], tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _ainvoke(original: Callable[..., Any], tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The async side of a sync tool, as ToolNode calls it: in a worker thread that is bridged.
 
     LangChain would take the event loop's default executor, a few threads for everybody.
     """
+    if getattr(tool, "coroutine", None) is not None:
+        return original(*args, **kwargs)
+    return run_in_thread(tool.invoke, args, kwargs)
+
+
+def _arun(original: Callable[..., Any], tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The same for tools that are classes with a `_run()`."""
     run_manager = kwargs.get("run_manager")
     if run_manager is not None and "run_manager" in inspect.signature(tool._run).parameters:
         kwargs = {**kwargs, "run_manager": run_manager.get_sync()}
@@ -58,5 +65,7 @@ register(
     Seam("langgraph.func:_TaskFunction.__call__", waitable),
     # Not in the bridge: called by the graph's own tasks, for a node.
     Seam("langgraph.pregel._algo:get_runnable_for_task", convert_task, when=_in_node),
+    Seam("langchain_core.tools.structured:StructuredTool.ainvoke", _ainvoke, when=_in_node),
+    Seam("langchain_core.tools.simple:Tool.ainvoke", _ainvoke, when=_in_node),
     Seam("langchain_core.tools.base:BaseTool._arun", _arun, when=_in_node),
 )

@@ -107,9 +107,9 @@ def build(nodes: tuple[Node, ...], *, asynchronous: bool) -> StateGraph[Any]:
         elif node.routing == "send" and targets:
             builder.add_conditional_edges(
                 name,
-                lambda state, targets=targets: [Send(t, {**state, "log": []}) for t in targets]
-                if state.get("steps", 0) < 5
-                else END,
+                lambda state, targets=targets: (
+                    [Send(t, {**state, "log": []}) for t in targets] if state.get("steps", 0) < 5 else END
+                ),
                 [*targets, END],
             )
         else:
@@ -138,7 +138,6 @@ def outcome(nodes: tuple[Node, ...], *, asynchronous: bool, engine: Any = None) 
 def _run(graph: Any, config: Any, asynchronous: bool) -> Any:
     if not asynchronous:
         return graph.invoke({"log": [], "total": 0, "steps": 0}, config)
-
 
     return asyncio.run(graph.ainvoke({"log": [], "total": 0, "steps": 0}, config))
 

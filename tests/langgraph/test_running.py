@@ -74,7 +74,9 @@ class AsyncAnswer(Answer):
 
 
 @ENGINES
-@pytest.mark.parametrize("node", [answer, answer_async, Answer(), AsyncAnswer()], ids=["sync", "async", "module", "aforward"])
+@pytest.mark.parametrize(
+    "node", [answer, answer_async, Answer(), AsyncAnswer()], ids=["sync", "async", "module", "aforward"]
+)
 def test_all_calls_are_in_flight_at_once(lm: Any, node: Any, engine: Any) -> None:
     """The server answers nobody before forty requests have come in."""
     width = 40
