@@ -5,6 +5,8 @@ nodes of the same round. Nodes make one `dspy.Predict` call to an LM that is not
 seen is DSPy, LangGraph and the way nodes are run, and not a connection pool; `--server` uses a real one instead.
 """
 
+# ruff: noqa: E402 - the environment has to be prepared before DSPy is imported
+
 from __future__ import annotations
 
 import argparse

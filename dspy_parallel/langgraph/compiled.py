@@ -100,12 +100,12 @@ def is_parallel(graph: object) -> bool:
 
 
 @functools.cache
-def parallel_class(cls: type) -> type:
+def parallel_class(cls: Any) -> Any:
     """The class that a converted instance of this class of graph has."""
     return cls if hasattr(cls, _MARK) else same_name(cls, {**_METHODS, **_adapting_savers(cls)})
 
 
-def same_name(cls: type, namespace: dict[str, Any]) -> type:
+def same_name(cls: Any, namespace: dict[str, Any]) -> Any:
     """A subclass that looks like its base, and whose instances can be had by exchanging `__class__`."""
     # With a second base, the layout of instances would differ.
     return type(cls)(

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 from langgraph._internal._runnable import coerce_to_runnable
 from langgraph.graph import StateGraph, state
@@ -113,29 +113,33 @@ def parallelize_graph(graph: G, *, engine: Engine = "auto", nodes: Mapping[str, 
     return graph
 
 
+def _switch(instance: Any, classes: Callable[[Any], Any]) -> None:
+    instance.__class__ = classes(type(instance))
+
+
 # Builders
 
 _PLAN = "_parallel_plan"
 
 
 @functools.cache
-def _builder_class(cls: Any) -> type:
+def _builder_class(cls: Any) -> Any:
     if hasattr(cls, _PLAN):
-        return cast("type", cls)
+        return cls
 
     @functools.wraps(cls.compile)
     def compile(self: Any, *args: Any, **kwargs: Any) -> Any:
         plan = vars(self)[_PLAN]
         _convert_specs(self, plan)
         compiled = _with_default_error_handler(self, plan, functools.partial(cls.compile, self, *args, **kwargs))
-        compiled.__class__ = parallel_class(type(compiled))
+        _switch(compiled, parallel_class)
         return compiled
 
     return same_name(cls, {_PLAN: None, "compile": compile})
 
 
 def _convert_builder(builder: Any, plan: _Plan) -> None:
-    builder.__class__ = _builder_class(type(builder))
+    _switch(builder, _builder_class)
     vars(builder)[_PLAN] = plan
     _convert_specs(builder, plan)
 
@@ -152,7 +156,7 @@ def _convert_specs(builder: Any, plan: _Plan) -> None:
 
 def _with_default_error_handler(builder: Any, plan: _Plan, compile: Callable[[], Any]) -> Any:
     """`compile()` makes a node of the default error handler itself: give it one that is converted already."""
-    defaults = getattr(builder, "_node_defaults", None)
+    defaults: Any = getattr(builder, "_node_defaults", None)
     handler = getattr(defaults, "error_handler", None)
     if handler is None:
         return compile()
@@ -185,7 +189,7 @@ def converted(graph: Any, engine: Engine = "auto") -> Any:
 
 def _convert_compiled(graph: Any, plan: _Plan) -> None:
     graph.nodes = {name: _convert_pregel_node(name, node, plan) for name, node in graph.nodes.items()}
-    graph.__class__ = parallel_class(type(graph))
+    _switch(graph, parallel_class)
 
 
 def _convert_pregel_node(name: str, node: Any, plan: _Plan) -> Any:

@@ -84,7 +84,7 @@ def _with(runnable: R, **attributes: Any) -> R:
     return changed
 
 
-def _convert_callable(runnable: RunnableCallable, engine: Engine) -> RunnableCallable:
+def _convert_callable(runnable: Any, engine: Engine) -> Any:
     afunc: Any = runnable.afunc
     func: Any = runnable.func
     is_executor_backed = isinstance(afunc, functools.partial) and afunc.func is run_in_executor
@@ -175,18 +175,19 @@ else:
     # interrupt() and get_stream_writer() look up. A task copies the context in which it is created.
 
     @functools.cache
-    def _with_context(cls: type) -> type:
+    def _with_context(cls: Any) -> Any:
         async def ainvoke(self: Any, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
             if config is None:
-                return await cls.ainvoke(self, input, config, **kwargs)  # type: ignore[attr-defined]
+                return await cls.ainvoke(self, input, config, **kwargs)
             with set_config_context(config, _run_of(config)) as context:
-                coroutine = cls.ainvoke(self, input, config, **kwargs)  # type: ignore[attr-defined]
+                coroutine = cls.ainvoke(self, input, config, **kwargs)
                 return await context.run(asyncio.create_task, coroutine)
 
         return same_name(cls, {"ainvoke": ainvoke})
 
     def _in_config_context(runnable: Any) -> Any:
-        runnable.__class__ = _with_context(type(runnable))
+        cls: Any = type(runnable)
+        runnable.__class__ = _with_context(cls)
         return runnable
 
     def _run_of(config: RunnableConfig) -> Any:

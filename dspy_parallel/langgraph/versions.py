@@ -10,6 +10,7 @@ import functools
 import importlib
 import inspect
 from importlib.metadata import version
+from typing import Any
 
 from ..errors import LangGraphVersionError
 
@@ -46,7 +47,7 @@ _PARAMETERS = {
 def _missing(target: str, parameters: set[str]) -> str | None:
     module, _, path = target.partition(":")
     try:
-        found = importlib.import_module(module)
+        found: Any = importlib.import_module(module)
         for name in path.split("."):
             found = getattr(found, name)
     except (ImportError, AttributeError):
