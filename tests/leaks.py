@@ -50,10 +50,14 @@ def busy_threads() -> set[threading.Thread]:
 
 
 def live_programs() -> list[greenlet]:
-    """Greenlets that were started and have not finished, other than the caller's own and each thread's main one."""
+    """Greenlets that were started and have not finished, other than the caller's own and each thread's main one.
+
+    Those of programs that have returned wait for other programs.
+    """
     gc.collect()
     # type() and not isinstance(): the latter asks lazy module proxies for their class, and so imports them.
     greenlets = [found for found in gc.get_objects() if issubclass(type(found), greenlet)]
+    greenlets = [found for found in greenlets if not getattr(found, "is_spare", False)]
     return [found for found in greenlets if found and found.parent is not None and found is not getcurrent()]
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 from greenlet import getcurrent
 
 from ..errors import BridgeError, ThreadRequiredError, UnknownEngineError
-from .kernel import Program, chain, current_greenlet_program, drive, is_suspendable
+from .kernel import Program, chain, current_greenlet_program, drive, is_suspendable, new_program
 from .placement import LoopMeter, Placement, ProbationMeter, placement_of
 from .threads import ThreadProgram, close_unused, current_thread_program, run_in_thread
 
@@ -224,7 +224,7 @@ async def start(
         probation = ProbationMeter(placement) if placement is not None and placement.state == "probation" else None
         return await run_in_thread(fn, args, kwargs, probation)
 
-    program = Program(strict=within_strict or engine == "loop")
+    program = new_program(strict=within_strict or engine == "loop")
     meter = LoopMeter(placement)
     handled = sys.exc_info()[1]
     try:

@@ -25,17 +25,21 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Protocol, TypeVar
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from ..errors import BridgeError
 
-__all__ = ["Meter", "Program", "chain", "current_greenlet_program", "drive", "is_suspendable"]
+__all__ = ["Meter", "Program", "chain", "current_greenlet_program", "drive", "is_suspendable", "new_program"]
 
 T = TypeVar("T")
+
+MAX_SPARE = 1000
+"""How many greenlets of programs that have returned a thread keeps for later ones; some 16 kB each."""
 
 
 class Meter(Protocol):
@@ -48,48 +52,62 @@ class Meter(Protocol):
         """It waits, or has ended."""
 
 
-class Program(greenlet):
-    """One run of a sync function on the event loop's own thread.
+class _Returned:
+    """Carries a program's result, to the first who asks."""
 
-    Args:
-        context: Where the program's context variables live; by default, the caller's own context, shared.
-        strict: Whether work that needs a thread is an error in this program.
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def take(self) -> Any:
+        value, self._value = self._value, None
+        return value
+
+
+class Program(greenlet):
+    """One run of a sync function on the event loop's own thread, see `new_program()`.
+
+    Once it has returned, the greenlet waits for another one. A new greenlet's stack is a mapping of its own,
+    which costs more than all else that a run needs.
     """
 
     # SQLAlchemy's `await_only` accepts any greenlet with this marker and switches to its parent with the
     # awaitable itself; drive() understands that.
     __sqlalchemy_greenlet_provider__ = True
 
-    __slots__ = ("closing", "driven", "exited", "strict", "task")
+    __slots__ = ("closing", "driven", "exited", "is_spare", "strict", "task")
 
-    def __init__(self, context: contextvars.Context | None = None, *, strict: bool = False) -> None:
-        super().__init__(None, getcurrent())
+    def begin(self, context: contextvars.Context | None, strict: bool) -> None:
+        """Become the run of another function."""
         self.gr_context = context if context is not None else getcurrent().gr_context
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.strict = strict
         self.closing = False
         self.driven = False
         self.exited: GreenletExit | None = None
+        self.is_spare = False
 
-    def run(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """The greenlet's body."""
-        try:
-            return fn(*args, **kwargs)
-        except GreenletExit as exc:
-            self.exited = exc  # greenlet would turn it into a result
-            return None
-        finally:
-            self.task = None  # no cycle between the task and the traceback of its exception
+    def retire(self) -> None:
+        """Let the greenlet wait for another function, without a reference to anything of this one."""
+        root = getcurrent()
+        while root.parent is not None:
+            root = root.parent
+        self.parent = root
+        self.gr_context = None
+        self.is_spare = True
+        spare = _spare()
+        if len(spare) < MAX_SPARE:
+            spare.append(self)
 
     def wait_for(self, awaitable: Awaitable[T]) -> T:
         """Suspend the program until the awaitable is done; called in the program's own greenlet."""
-        steps: Coroutine[Any, Any, T]
+        steps: Any
         # A coroutine that somebody else has begun to await must not be stepped: `await` raises what is right.
         fresh = isinstance(awaitable, types.CoroutineType) and awaitable.cr_await is None
-        steps = cast("Coroutine[Any, Any, T]", awaitable) if fresh else _await(awaitable)
+        steps = awaitable if fresh else _await(awaitable)
         value: Any
+        failure: BaseException | None
         try:
             yielded = steps.send(None)
             while True:
@@ -98,14 +116,14 @@ class Program(greenlet):
                         "await_() had to wait while its program was being closed (GeneratorExit), where nothing can "
                         "wait any more. Cancel the task and await it instead of closing its coroutine."
                     )
-                value, failure = None, cast("BaseException | None", None)
+                value = failure = None
                 self.driven = False
                 try:
-                    value = cast("greenlet", self.parent).switch((yielded,))
+                    value = _running().parent.switch((yielded,))
                 except BaseException as exc:
                     failure = exc
                 while not self.driven:
-                    value, failure = self._pass_on(value, failure)
+                    value, failure = _pass_on(value, failure)
                 if failure is None:
                     yielded = steps.send(value)
                 else:
@@ -116,25 +134,83 @@ class Program(greenlet):
                         failure = None  # no cycle between a traceback and this frame
         except StopIteration as stop:
             # A coroutine never lets a StopIteration of its own out (PEP 479): this is its return.
-            return cast("T", stop.value)
+            return stop.value  # type: ignore[no-any-return]
         finally:
             steps.close()
 
-    def _pass_on(self, value: Any, failure: BaseException | None) -> tuple[Any, BaseException | None]:
-        """Hand to this program's driver what was not for the program.
 
-        A greenlet of SQLAlchemy that was created in a task started eagerly inside this program keeps it for a
-        parent. Resumed by the event loop, it switches here, but means whoever resumed it.
-        """
-        parent = cast("greenlet", self.parent)
+_running: Callable[[], Any] = getcurrent
+"""The running program, where it can only be one."""
+
+# The functions below are a program's outermost frames. They keep no reference to its greenlet: a suspended
+# greenlet that its own frames refer to would never be collected.
+
+
+def _body(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run one program after the other, until one does not return."""
+    while True:
         try:
-            return (parent.switch(value) if failure is None else parent.throw(failure)), None
-        except BaseException as exc:
-            return None, exc
+            returned = _Returned(fn(*args, **kwargs))
+        except GreenletExit as exc:
+            _running().exited = exc  # greenlet would turn it into a result
+            return None
+        finally:
+            # No cycle between the task and the traceback of its exception.
+            _running().task = None
+        del fn, args, kwargs
+        fn, args, kwargs = _next(returned)
+
+
+def _next(message: Any) -> Any:
+    """Hand over a program's result, and wait for the next one's function."""
+    _running().driven = False
+    failure: BaseException | None = None
+    while not _running().driven:
+        message, failure = _pass_on(message, failure)
+        if isinstance(failure, GreenletExit):  # nobody has a use for this greenlet any more
+            raise GreenletExit
+    return message
+
+
+def _pass_on(value: Any, failure: BaseException | None) -> tuple[Any, BaseException | None]:
+    """Hand something to the running program's driver.
+
+    Also what was not for the program: a greenlet of SQLAlchemy that was created in a task started eagerly inside
+    this program keeps it for a parent. Resumed by the event loop, it switches here, but means whoever resumed it.
+    """
+    parent = _running().parent
+    try:
+        return (parent.switch(value) if failure is None else parent.throw(failure)), None
+    except BaseException as exc:
+        return None, exc
 
 
 async def _await(awaitable: Awaitable[T]) -> T:
     return await awaitable
+
+
+_local = threading.local()
+
+
+def _spare() -> list[Program]:
+    """The calling thread's greenlets without work; a greenlet cannot change threads."""
+    spare = getattr(_local, "spare", None)
+    if spare is None:
+        spare = _local.spare = []
+    return spare
+
+
+def new_program(context: contextvars.Context | None = None, *, strict: bool = False) -> Program:
+    """A program for the running task.
+
+    Args:
+        context: Where its context variables live; by default, the caller's own context, shared.
+        strict: Whether work that needs a thread is an error in it.
+    """
+    spare = _spare()
+    program = spare.pop() if spare else Program(_body, getcurrent())
+    program.begin(context, strict)
+    return program
 
 
 def chain(exception: BaseException, handled: BaseException | None) -> None:
@@ -210,10 +286,14 @@ def drive(
             payload = ()  # no cycle between a traceback and this frame
             if meter is not None:
                 meter.end()
+        if type(message) is _Returned:
+            if not program.closing:
+                program.retire()
+            return message.take()  # type: ignore[no-any-return]
         if program.dead:
             if program.exited is not None:
                 raise program.exited
-            return cast("T", message)
+            return message  # type: ignore[no-any-return]
         try:
             # A tuple holds what a stepped coroutine yielded; anything else came from a library that
             # switched to its parent with an awaitable of its own.

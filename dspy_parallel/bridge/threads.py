@@ -32,7 +32,7 @@ from anyio import CancelScope
 from greenlet import getcurrent, greenlet
 
 from ..errors import BridgeError
-from .kernel import Program, chain, drive
+from .kernel import chain, drive, new_program
 from .placement import LoopMeter, ProbationMeter
 from .workers import pool
 
@@ -187,7 +187,7 @@ class ThreadProgram:
 
     async def _await(self, request: Request) -> Outcome:
         # In a program of its own, so that sync code called by the awaited coroutine can wait, too.
-        program = Program(request.context)
+        program = new_program(request.context)
         try:
             return Outcome(await drive(program, program.wait_for, (request.awaitable,), {}, LoopMeter(None)))
         except GeneratorExit:
