@@ -10,11 +10,7 @@ import sys
 import time
 from importlib.metadata import version
 
-from benchmarks import machine
-
-machine.prepare()
-
-from benchmarks import blocking, heartbeat, in_flight, suspended
+from benchmarks import blocking, heartbeat, in_flight, machine, suspended
 from benchmarks.contenders import BASELINE
 from benchmarks.workload import engines, start_server
 

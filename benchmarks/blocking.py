@@ -72,5 +72,3 @@ def show(when: str, in_flight: int, seconds: dict[str, list[float]]) -> None:
         ("", "wall, × threads"),
         [(name, against_threads(seconds, name)) for name in seconds],
     )
-
-

@@ -13,11 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 
-from benchmarks import machine
-
-machine.prepare()
-
-from benchmarks import table
+from benchmarks import machine, table
 from benchmarks.contenders import BASELINE, make
 from benchmarks.measure import ratio
 from benchmarks.workload import WORKLOADS, documents, make_lm

@@ -16,7 +16,18 @@ import dspy
 from dspy_parallel import loop_safe
 from dspy_parallel.testing import LMServer
 
-__all__ = ["BLOCK_SECONDS", "WORKLOADS", "Gate", "Stub", "Workload", "blocking", "documents", "engines", "make_lm", "start_server"]
+__all__ = [
+    "BLOCK_SECONDS",
+    "WORKLOADS",
+    "Gate",
+    "Stub",
+    "Workload",
+    "blocking",
+    "documents",
+    "engines",
+    "make_lm",
+    "start_server",
+]
 
 ANSWERS = {"summary": "A short text about one thing.", "label": "report", "confidence": 0.9, "reasoning": "It is so."}
 BLOCK_SECONDS = 0.2

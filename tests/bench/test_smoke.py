@@ -69,7 +69,7 @@ async def test_the_heartbeat_notices_a_blocked_loop():
 
     async with heartbeat() as late:
         await asyncio.sleep(0.03)
-        time.sleep(0.2)  # noqa: ASYNC251
+        time.sleep(0.2)
     assert max(late) > 0.1
 
 
