@@ -42,8 +42,9 @@ CLEAN_RUNS = 3
 """Clean runs before a program is promoted to the loop."""
 CLEAN_SECONDS = 0.005
 """Unexplained time that a clean stretch may have."""
-BLOCKED_SECONDS = 0.035
-"""Time of standing still that is a sign of blocking; more than one tick."""
+BLOCKED_SECONDS = 0.075
+"""Time of standing still that is a sign of blocking: four ticks. With 20 busy threads and processes on two cores,
+stretches that only waited for their turn stood still for up to 50 ms."""
 BUSY_SECONDS = 0.1
 """CPU time in one stretch that is too long for an event loop."""
 SIGNS = 2

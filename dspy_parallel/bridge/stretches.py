@@ -6,7 +6,8 @@ become long: it notes where the stretch is, and for how long its thread then sta
 
 *Standing still* is not the same as taking long. On a busy machine, or among many threads that want the GIL, every
 stretch takes long. So time counts as blocked only from tick to tick, and only if in that tick the thread used no
-CPU time while the watching thread, which has to get a CPU and the GIL just the same, was on time.
+CPU time while the watching thread, which has to get a CPU and the GIL just the same, was on time. Several such ticks
+in a row are rare in a thread that waits for its turn, and the rule in one that waits for something else.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Sighting:
         started: When the stretch began; tells it from others in the same thread.
         first_cpu: The thread's CPU time when it was first seen.
         last_cpu: The same when it was last seen.
-        blocked: Seconds in which it certainly stood still.
+        still: Seconds for which it has stood still now.
+        blocked: Seconds for which it stood still at a time, at most.
     """
 
     started: float
@@ -55,6 +57,7 @@ class Sighting:
     filename: str
     line: int
     function: str
+    still: float = 0.0
     blocked: float = 0.0
     reported: bool = False
 
@@ -182,8 +185,9 @@ class _Watch:
                     slot.seen = seen
             return
         cpu = slot.cpu()
-        if tick < TICK_SECONDS + LATE_SECONDS and cpu - seen.last_cpu < IDLE_SHARE * tick:
-            seen.blocked += tick
+        is_still = tick < TICK_SECONDS + LATE_SECONDS and cpu - seen.last_cpu < IDLE_SHARE * tick
+        seen.still = seen.still + tick if is_still else 0.0
+        seen.blocked = max(seen.blocked, seen.still)
         seen.last_cpu = cpu
         if slot.on_loop and not seen.reported and now - started > STUCK_SECONDS:
             seen.reported = True

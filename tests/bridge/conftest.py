@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from dspy_parallel.bridge import placement
 
 ENGINES = ("loop", "thread", "auto")

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 
 import pytest
+
 from dspy_parallel.bridge import await_, run
 
 VAR: contextvars.ContextVar[object] = contextvars.ContextVar("VAR")

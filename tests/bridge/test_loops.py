@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import pytest
+
 from dspy_parallel.bridge import await_, engines, run, start
 from tests.loops import run_on
 

@@ -9,6 +9,7 @@ import threading
 
 import greenlet
 import pytest
+
 from dspy_parallel.bridge import await_, in_bridge, offload, run, run_sync
 from dspy_parallel.errors import BridgeError
 

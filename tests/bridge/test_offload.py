@@ -8,6 +8,7 @@ import inspect
 import threading
 
 import pytest
+
 from dspy_parallel.bridge import await_, call_in_thread, in_bridge, offload, run
 from dspy_parallel.errors import BridgeError, DSPyParallelError, ThreadRequiredError
 

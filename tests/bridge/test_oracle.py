@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from dspy_parallel.bridge import await_, run
 from hypothesis import example, given
 from hypothesis import strategies as st
+
+from dspy_parallel.bridge import await_, run
 from tests.loops import LOOP_KINDS, run_on
 
 VARS = [contextvars.ContextVar(f"oracle_{n}") for n in range(2)]

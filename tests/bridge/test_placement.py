@@ -17,9 +17,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dspy_parallel.bridge import await_, placement_of, run, start
+
+from dspy_parallel.bridge import await_, placement_of, run, start, stretches
 from dspy_parallel.bridge import placement as placements
-from dspy_parallel.bridge import stretches
 from dspy_parallel.bridge.locks import held_lock
 from dspy_parallel.bridge.placement import Placement
 from dspy_parallel.bridge.stretches import Sighting
@@ -27,7 +27,7 @@ from dspy_parallel.errors import BlockingWarning
 
 from .children import run_child
 
-BLOCK = 0.2
+BLOCK = 0.25
 
 
 def block(seconds: float = BLOCK) -> None:
@@ -42,6 +42,15 @@ async def answer() -> int:
 
 async def times(n: int, program: Callable[..., Any], *args: Any) -> list[Any]:
     return [await run(program, *args) for _ in range(n)]
+
+
+async def until(state: str, program: Callable[..., Any]) -> list[Any]:
+    """Run the program until it is in that state. On a busy machine, not every run gives a verdict."""
+    results: list[Any] = []
+    while placement_of(program).state != state:
+        assert len(results) < 100, placement_of(program)
+        results.append(await run(program))
+    return results
 
 
 def recorded(fn: Callable[..., Any], *args: Any) -> tuple[Any, list[warnings.WarningMessage]]:
@@ -64,11 +73,7 @@ def test_clean_programs_move_to_the_loop():
 
     async def main():
         me = threading.current_thread()
-        assert await run(program) is not me
-        for _ in range(20):  # a run that the machine held up does not count
-            await run(program)
-            if on_loop(program):
-                break
+        assert me not in await until("loop", program)
         assert placement_of(program).clean_runs >= placements.CLEAN_RUNS
         assert await run(program) is me
 
@@ -88,15 +93,15 @@ def test_blocking_programs_stay_in_threads(where):
         return threading.current_thread()
 
     async def main():
-        assert threading.current_thread() not in await times(5, program)
+        assert threading.current_thread() not in await until("thread", program)
+        await times(3, program)
 
     _, seen = recorded(main)
-    assert placement_of(program).state == "thread"
     assert len(seen) == 1
     assert seen[0].filename == __file__
     line = _line_of(seen[0].lineno)
     assert "select.select" in line
-    assert "blocked its thread for 0.2" in str(seen[0].message)
+    assert "blocked its thread for " in str(seen[0].message)
     assert f"{__file__}:{seen[0].lineno}" in placement_of(program).reason
 
 
@@ -112,7 +117,7 @@ def test_the_warning_points_to_the_users_line_not_into_a_library():
         event = threading.Event()
         event.wait(BLOCK)  # this line
 
-    _, seen = recorded(times, 3, program)
+    _, seen = recorded(until, "thread", program)
     assert [_line_of(warning.lineno).strip() for warning in seen] == ["event.wait(BLOCK)  # this line"]
 
 
@@ -123,8 +128,7 @@ def test_a_warning_turned_error_does_not_replace_the_result(caplog):
 
     with caplog.at_level(logging.WARNING, "dspy_parallel"), warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert asyncio.run(times(3, program)) == ["result"] * 3
-    assert placement_of(program).state == "thread"
+        assert set(asyncio.run(until("thread", program))) == {"result"}
     assert "blocked its thread" in caplog.text
 
 
@@ -141,14 +145,11 @@ def test_a_program_that_begins_to_block_on_the_loop_goes_back():
     async def main():
         nonlocal blocking
         me = threading.current_thread()
-        while not on_loop(program):
-            await run(program)
+        await until("loop", program)
         blocking = True
-        assert await run(program) is me  # it had to be seen once
-        assert placement_of(program).state == "probation"
+        assert set(await until("probation", program)) == {me}  # it had to be seen once
         assert placement_of(program).signs == 1
-        assert me not in await times(3, program)
-        assert placement_of(program).state == "thread"
+        assert me not in await until("thread", program)
 
     _, seen = recorded(main)
     assert len(seen) == 1
@@ -156,7 +157,7 @@ def test_a_program_that_begins_to_block_on_the_loop_goes_back():
 
 
 def test_many_in_flight_when_it_begins_to_block():
-    """Those on the loop block it one by one, which nobody can help; they are one sign, and later runs are in threads."""
+    """Those on the loop block it one by one, which nobody can help. They are one sign; later runs are in threads."""
     gate = None
     blocking = False
 
@@ -166,15 +167,14 @@ def test_many_in_flight_when_it_begins_to_block():
     def program():
         if blocking:
             await_(wait())
-            block(0.15)
+            block()
         return threading.current_thread()
 
     async def main():
         nonlocal gate, blocking
         gate = asyncio.Event()
         me = threading.current_thread()
-        while not on_loop(program):
-            await run(program)
+        await until("loop", program)
         blocking = True
         tasks = [asyncio.ensure_future(run(program)) for _ in range(5)]
         await asyncio.sleep(0)
@@ -184,8 +184,8 @@ def test_many_in_flight_when_it_begins_to_block():
         assert (placement.state, placement.signs) == ("probation", 1)
         started = time.perf_counter()
         assert me not in await asyncio.gather(*(run(program) for _ in range(20)))
-        assert time.perf_counter() - started < 20 * 0.15 / 2
-        assert placement.state == "thread"
+        assert time.perf_counter() - started < 20 * BLOCK / 2
+        await until("thread", program)
 
     _, seen = recorded(main)
     assert len(seen) == 1
@@ -206,8 +206,7 @@ def test_computing_for_long_is_blocking_too():
         await times(4, program)
         assert placement_of(program).state == "probation"
         placement_of(program).state = "loop"
-        await run(program)
-        assert placement_of(program).state == "probation"
+        await until("probation", program)
         assert "computed for over 0.1 s" in placement_of(program).reason
 
     _, seen = recorded(main)
@@ -221,17 +220,18 @@ def test_one_long_first_use_is_forgiven():
     def program():
         nonlocal calls
         calls += 1
-        if calls == 1:
+        if placement_of(program).signs == 0:
             block()
         await_(answer())
 
     async def main():
-        await run(program)
-        assert placement_of(program).signs == 1
-        while not on_loop(program):
-            assert calls < 200
+        while placement_of(program).signs == 0:
             await run(program)
-        assert calls > 10 * placements.CLEAN_RUNS
+        before = calls
+        while not on_loop(program):
+            assert calls - before < 300
+            await run(program)
+        assert calls - before >= 10 * placements.CLEAN_RUNS
 
     _, seen = recorded(main)
     assert not seen
@@ -249,11 +249,7 @@ def test_imports_do_not_count(tmp_path, monkeypatch):
     async def main():
         await run(program)
         assert placement_of(program) == Placement(placement_of(program).name)
-        for _ in range(20):
-            if on_loop(program):
-                break
-            await run(program)
-        assert on_loop(program)
+        await until("loop", program)
 
     try:
         _, seen = recorded(main)
@@ -385,13 +381,16 @@ def test_locks_used_between_awaits_are_fine():
             await_(answer())
 
     async def main():
-        for _ in range(4):
+        batches = 0
+        while not on_loop(program):
             await asyncio.gather(*(run(program) for _ in range(50)))
-        assert on_loop(program)
+            batches += 1
+            assert batches < 20
+        return batches
 
-    _, seen = recorded(main)
+    batches, seen = recorded(main)
     assert not seen
-    assert count == 4 * 50 * 3
+    assert count == batches * 50 * 3
 
 
 def test_held_lock_looks_at_the_frames_given():
@@ -557,8 +556,9 @@ def test_standing_still_is_counted_only_by_punctual_ticks():
     cpu += tick / 2
     watch._look_at(fake, tick, {})  # it computed
     assert fake.seen.blocked == pytest.approx(tick)
-    watch._look_at(fake, tick, {})
-    assert fake.seen.blocked == pytest.approx(2 * tick)
+    for _ in range(3):
+        watch._look_at(fake, tick, {})
+    assert fake.seen.blocked == pytest.approx(3 * tick)  # in a row
 
 
 def test_runs_under_way_at_a_sign_count_neither_way():
@@ -575,8 +575,8 @@ def test_runs_under_way_at_a_sign_count_neither_way():
     for _ in range(placements.FORGIVEN_AFTER):
         placement.ran_clean(placement.signs)
     assert placement.signs == 0
+    placement.blocked(0, "blocks")
     with pytest.warns(BlockingWarning):
-        placement.blocked(0, "blocks")
         placement.blocked(1, "blocks again")
     assert placement.state == "thread"
     placement.ran_clean(2)
@@ -638,16 +638,15 @@ def test_which_programs_are_one():
 
 
 def test_known_as_and_forgetting():
-    class Module: ...
-
     async def main():
-        for _ in range(10):
+        class Module: ...
+
+        while placement_of(Module).state != "loop":
             await start(lambda: await_(answer()), (), {}, "auto", Module)
-        assert placement_of(Module).state == "loop"
+        assert not placement_of(main).clean_runs
 
     asyncio.run(main())
     number = len(placements._placements)
-    del Module, main
     gc.collect()
     assert len(placements._placements) < number
 
@@ -669,9 +668,8 @@ def test_nested_programs_are_blamed_for_themselves():
         while not (on_loop(inner) and on_loop(outer)):
             await run(outer)
         blocking = True
-        for _ in range(3):
+        while placement_of(inner).state != "thread":
             assert await run(outer) is threading.current_thread()
-        assert placement_of(inner).state == "thread"
         assert placement_of(outer).state == "loop"
 
     recorded(main)

@@ -9,10 +9,11 @@ import traceback
 from typing import Any
 
 import pytest
+from greenlet import GreenletExit
+
 from dspy_parallel.bridge import await_, in_bridge, is_coroutine_function, run, start
 from dspy_parallel.bridge.threads import Outcome, Request
 from dspy_parallel.errors import BridgeError, UnknownEngineError
-from greenlet import GreenletExit
 
 
 async def echo(value: Any) -> Any:
@@ -294,7 +295,7 @@ def test_coroutine_that_somebody_else_awaits(run_here, engine):
         await asyncio.sleep(0)
         if task.done():
             return
-        with pytest.raises(RuntimeError, match="awaited already|already awaited|already executing"):
+        with pytest.raises(RuntimeError, match=r"awaited already|already awaited|already executing"):
             await run(lambda: await_(coroutine), engine=engine)
         assert await task == "mine"
 

@@ -10,6 +10,7 @@ import sys
 import threading
 
 import pytest
+
 from dspy_parallel.bridge import await_, in_bridge, portal, run, run_sync
 from dspy_parallel.errors import BridgeError, UnknownEngineError
 
