@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from ..bridge import await_, call_in_thread, run
+from ..bridge import await_, call_in_thread, run_in_thread
 from .single_flight import call_once
 from .table import Seam, register
 from .twins import await_twin, is_twin
@@ -55,15 +55,23 @@ def _decide(original: Callable[..., Any], client: Any, args: tuple[Any, ...], kw
 
 
 def _import_litellm(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """DSPy 3.3 and later import LiteLLM at the first call that needs it, which takes seconds: not on the loop."""
-    module = sys.modules.get("litellm")
-    if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
-        return original(*args, **kwargs)
-    return await_(run(original, *args, engine="thread", **kwargs))
+    """DSPy 3.3 and later import LiteLLM at the first call that needs it, which takes seconds: not on the loop.
+
+    `require` gives a module that is imported when an attribute is read, under a lock that the second caller waits
+    for. DSPy keeps what it returns, so this is not reached again.
+    """
+
+    def load() -> Any:
+        module = original(*args, **kwargs)
+        with suppress(ImportError):  # DSPy raises it again, in its own words
+            _ = module.completion
+        return module
+
+    return await_(run_in_thread(load, (), {}))
 
 
 register(
     Seam("dspy.clients.base_lm:BaseLM.__call__", _call, overrides=True),
     Seam("dspy.clients.typesafe:TypeSafe.__call__", _decide, optional=True),
-    Seam("dspy.clients._litellm:_materialize_litellm", _import_litellm, optional=True),
+    Seam("dspy.clients._litellm:require", _import_litellm, optional=True),
 )

@@ -18,6 +18,9 @@ from dspy_parallel import in_bridge, run
 from dspy_parallel.errors import ThreadRequiredError
 from tests.seams.programs import alone, outcome, same_as_sync, with_engine
 
+# DSPy leaves sqlite connections of its cache to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 async def reply(text: str = "reply") -> str:
     await asyncio.sleep(0)

@@ -20,7 +20,10 @@ from dspy_parallel.errors import ThreadRequiredError
 from tests.seams.programs import PATIENCE, VERSION, Blocker, alone, outcome, together, with_engine
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+    "ignore::DeprecationWarning",
+    "ignore::FutureWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore::ResourceWarning",
 )
 
 _beside_python = Path(sys.executable).parent

@@ -32,6 +32,9 @@ from tests.seams.programs import alone, together
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# DSPy leaves sqlite connections of its cache to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def _owners() -> dict[str, Any]:
     """What the rows patch, of modules that are imported."""
