@@ -12,15 +12,25 @@ from .bridge import Engine
 __all__ = ["run", "run_sync"]
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-@functools.wraps(bridge.run)
+def _documented_as(original: Callable[..., Any]) -> Callable[[F], F]:
+    # Not functools.wraps itself: type checkers would take the generic parameters for bound.
+    def dress(fn: F) -> F:
+        functools.update_wrapper(fn, original)
+        return fn
+
+    return dress
+
+
+@_documented_as(bridge.run)
 async def run(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kwargs: Any) -> T:
     seams.install()
     return await bridge.run(fn, *args, engine=engine, **kwargs)
 
 
-@functools.wraps(bridge.run_sync)
+@_documented_as(bridge.run_sync)
 def run_sync(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kwargs: Any) -> T:
     seams.install()
     return bridge.run_sync(fn, *args, engine=engine, **kwargs)
