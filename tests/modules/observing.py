@@ -39,8 +39,11 @@ _CALL_ID = re.compile(r"\b[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\b")
 
 
 def scrubbed(text: str) -> str:
-    """Text without what differs from run to run: addresses and random identifiers."""
-    return _CALL_ID.sub("<id>", _ADDRESS.sub("<address>", text))
+    """Text without what differs from run to run: addresses and random identifiers.
+
+    Nor with the provider, which LiteLLM names in the errors of its async functions alone.
+    """
+    return _CALL_ID.sub("<id>", _ADDRESS.sub("<address>", text)).replace("openai/any-model", "any-model")
 
 
 class Describer:
@@ -86,7 +89,9 @@ class Describer:
         if isinstance(value, (dspy.Module, dspy.BaseLM, dspy.Tool, dspy.Adapter)):
             return self.name_of(value)
         if isinstance(value, pydantic.BaseModel):
-            fields = {name: getattr(value, name) for name in type(value).model_fields if name not in ("id", "created")}
+            fields = {
+                name: getattr(value, name, None) for name in type(value).model_fields if name not in ("id", "created")
+            }
             return type(value).__name__, describe({**fields, **(value.model_extra or {})})
         if isinstance(value, dict):
             return {
@@ -223,7 +228,7 @@ def observe(
             that an `aforward()` of its own is not involved.
         loop_kind: The kind of event loop, see `tests.loops`.
         probe: Called by the caller after the program, in its own context; what it returns belongs to the observation.
-        **context: More settings; a callable one is called with the world.
+        **context: More settings; a function is called with the world.
     """
     inputs = (make, way, make_lms, by, loop_kind, probe or (lambda: None), context)
     # What the program sets in its caller's context must not reach the next observation.
@@ -239,7 +244,9 @@ def _observe(
     trace: list[Any] = []
     base_lm.GLOBAL_HISTORY.clear()
     seen: dict[str, Any] = {}
-    options = {name: value(world) if callable(value) else value for name, value in context.items()}
+    options = {
+        name: value(world) if isinstance(value, types.FunctionType) else value for name, value in context.items()
+    }
     with warnings.catch_warnings(record=True) as warned, logged() as lines:
         warnings.simplefilter("always")
         with dspy.context(**{"lm": world.lms.get("main"), "callbacks": [recorder], "trace": trace, **options}):

@@ -1,0 +1,131 @@
+"""Real LMs over HTTP: `acall()` gives what a call gives, and calls overlap."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+import dspy
+import pytest
+
+from dspy_parallel import async_module
+from dspy_parallel.testing import LMServer
+from tests.modules.observing import World, assert_same
+from tests.modules.programs import Decorated
+from tests.testing.dspy_world import ENGINES, make_lm
+
+ADAPTERS = [dspy.ChatAdapter, dspy.JSONAdapter]
+
+
+class Program(dspy.Module):
+    """Several calls, one of them with several answers, and one that fails and is caught."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.think = dspy.ChainOfThought("question -> answer: int")
+        self.many = dspy.Predict("question -> answer", n=2)
+
+    def forward(self, question: str) -> Any:
+        prediction = self.think(question=question)
+        self.world.note(prediction.answer)
+        try:
+            self.think(question="refuse this")
+        except Exception as exc:
+            self.world.note(type(exc).__name__, str(exc))
+        return dspy.Prediction(first=prediction.answer, many=self.many(question=question).completions.answer)
+
+
+def make(world: World) -> Any:
+    return type("Program", (Program,), {})(world), ("Why?",), {}
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_same_over_http(lm_server: LMServer, engine: Any, adapter: Any) -> None:
+    """History with usage and cost, prediction's usage, trace, callbacks, errors of the client library."""
+    lm_server.configure(faults=[{"kind": "400", "match": "refuse this"}])
+    try:
+        seen = assert_same(make, lambda: {"main": make_lm(lm_server, engine)}, track_usage=True, adapter=adapter())
+    finally:
+        lm_server.configure(faults=[])
+    assert len(seen["effects"]) == 2, seen["effects"]
+    assert seen["output"][2], "no usage"
+    assert len(seen["lm histories"]["main"]) >= 2
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_calls_are_paid_once(lm_server: LMServer, engine: Any) -> None:
+    """Sync and async calls share cache entries, and tell cache hits alike."""
+    lm_server.reset_stats()
+
+    def make_lms() -> dict[str, Any]:
+        return {"main": make_lm(lm_server, engine, cache=True, model=f"openai/{os.urandom(4).hex()}")}
+
+    lm = make_lms()["main"]
+    first = assert_same(make, lambda: {"main": lm.copy()}, ways=())
+    before = lm_server.stats().requests
+    again = assert_same(make, lambda: {"main": lm.copy()})
+    assert lm_server.stats().requests == before
+    assert again["output"] == first["output"]
+
+
+class Extractor(dspy.Module):
+    """As in the issue: a forward-only module that is given its LM."""
+
+    def __init__(self, lm: Any) -> None:
+        super().__init__()
+        self.lm = lm
+        self.extractor = dspy.ChainOfThought(
+            "branch_intent, selected_label, properties: list[str] -> filters: list[str]"
+        )
+
+    def forward(self, **inputs: Any) -> Any:
+        with dspy.context(lm=self.lm):
+            return self.extractor(**inputs)
+
+
+INPUTS = {"branch_intent": "test", "selected_label": "Idea", "properties": ["created_at"]}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_verification_1_async_conversion_works(lm_server: LMServer, engine: Any) -> None:
+    """The first of the issue's verification tests."""
+    extractor = async_module(Extractor(make_lm(lm_server, engine)))
+    result = asyncio.run(extractor.acall(**INPUTS))
+    assert result.filters == extractor(**INPUTS).filters
+
+
+@pytest.mark.parametrize("way", ["loop", "thread", "auto"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_verification_2_parallel_execution(lm_server_factory: Any, engine: Any, way: Any) -> None:
+    """The second: three extractors at once. The server answers only when all three wait, so no clock is needed."""
+    server = lm_server_factory(gate=3)
+    extractors = [
+        async_module(engine=way)(type(name, (Extractor,), {}))(make_lm(server, engine))
+        for name in ("Time", "NonTime", "VectorSearch")
+    ]
+
+    async def all_at_once() -> Any:
+        return await asyncio.wait_for(asyncio.gather(*(extractor.acall(**INPUTS) for extractor in extractors)), 60)
+
+    results = asyncio.run(all_at_once())
+    assert len(results) == 3
+    assert server.stats().peak_in_flight == 3
+
+
+def test_they_take_as_long_as_the_longest(lm_server_factory: Any) -> None:
+    """With latencies that stand out from everything else on a busy machine."""
+    server = lm_server_factory(latency=[1.0])
+    program = Decorated()
+    with dspy.context(lm=make_lm(server, ENGINES[0])):
+        asyncio.run(program.acall("warm up"))
+        start = time.perf_counter()
+
+        async def all_at_once() -> None:
+            await asyncio.gather(*(program.acall(str(n)) for n in range(5)))
+
+        asyncio.run(all_at_once())
+    assert time.perf_counter() - start < 6.0, "five programs of two calls each would take 10 s in series"
