@@ -34,6 +34,7 @@ _NAMES: dict[Form, re.Pattern[str]] = {
     "xml": re.compile(r"`<(\w+)>`"),
 }
 _TYPE_NAME = re.compile(r" \(must be formatted as a valid Python (.*)\)(?:, then|, and then|\.|$)", re.DOTALL)
+_LISTED = re.compile(r"^\d+\. `(\w+)` \((.*?)\):", re.MULTILINE)
 _NOTE = re.compile(r"\{(\w+)\} {8}# note: the value you produce (.*)")
 
 
@@ -104,11 +105,12 @@ def _plan(form: Form, requirements: str, system: str) -> Plan:
         names = [n for n in names if n[1] != "completed"]
     notes = _notes(system)
     described = baml_schemas(system)
+    listed = dict(_LISTED.findall(system))
     fields = []
     for i, name in enumerate(names):
         end = names[i + 1].start() if i + 1 < len(names) else len(requirements)
         typed = _TYPE_NAME.match(requirements[name.end() : end])
-        schema = _schema(notes.get(name[1]), typed[1] if typed else None, described.get(name[1]))
+        schema = _schema(notes.get(name[1]), typed[1] if typed else listed.get(name[1]), described.get(name[1]))
         template = _nested_xml(name[1], system) if form == "xml" and name[1] not in notes else None
         fields.append(Field(name[1], schema, template))
     return Plan(form, tuple(fields))

@@ -91,7 +91,8 @@ TYPES: dict[str, Any] = {
     "int": int,
     "float": float,
     "bool": bool,
-    "literal": Literal["yes", "no; never", 'a "quote"'],
+    "literal": Literal["yes", "no", 'a "quote"'],
+    "literal_semicolon": Literal["a; b", "c; d"],
     "enum": Color,
     "list": list[str],
     "ints": list[int],
@@ -112,6 +113,8 @@ TYPES: dict[str, Any] = {
 
 def cannot(adapter: str, kind: str) -> str | None:
     """Why a type cannot be answered under an adapter, whoever answers."""
+    if adapter == "XMLAdapter" and VERSION < (3, 1) and kind == "literal_semicolon":
+        return "the prompt separates choices by semicolons"
     if adapter == "XMLAdapter" and VERSION >= (3, 3) and kind in ("model_of_choices", "dict_of_lists", "tree"):
         return "the nested XML template names neither types nor choices"
     if kind == "constrained" and (adapter == "BAMLAdapter" or (adapter == "XMLAdapter" and VERSION >= (3, 3))):
