@@ -25,12 +25,12 @@ def _documented_as(original: Callable[..., Any]) -> Callable[[F], F]:
 
 
 @_documented_as(bridge.run)
-async def run(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kwargs: Any) -> T:
+async def run(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kwargs: Any) -> T:  # noqa: D103
     seams.install()
     return await bridge.run(fn, *args, engine=engine, **kwargs)
 
 
 @_documented_as(bridge.run_sync)
-def run_sync(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kwargs: Any) -> T:
+def run_sync(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kwargs: Any) -> T:  # noqa: D103
     seams.install()
     return bridge.run_sync(fn, *args, engine=engine, **kwargs)
