@@ -1,0 +1,53 @@
+"""A LangGraph that is built differently gives one clear error before anything is converted."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from langgraph._internal import _runnable
+from langgraph.graph import StateGraph
+from langgraph.graph._branch import BranchSpec
+from typing_extensions import TypedDict
+
+from dspy_parallel import DSPyParallelError
+from dspy_parallel.errors import LangGraphVersionError
+from dspy_parallel.langgraph import async_node, parallelize_graph
+from dspy_parallel.langgraph.versions import check_langgraph
+
+
+class State(TypedDict):
+    n: int
+
+
+@pytest.fixture(autouse=True)
+def _unchecked() -> None:
+    check_langgraph.cache_clear()
+
+
+def test_what_is_installed_is_fine() -> None:
+    check_langgraph()
+
+
+def test_missing_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(BranchSpec, "_aroute")
+    builder = StateGraph(State)
+    with pytest.raises(LangGraphVersionError, match=r"langgraph.graph._branch:BranchSpec._aroute is missing"):
+        parallelize_graph(builder)
+    assert type(builder) is StateGraph
+    assert issubclass(LangGraphVersionError, DSPyParallelError)
+
+
+def test_missing_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_runnable.RunnableCallable, "__init__", lambda self, func, *, name, trace, explode_args: None)
+    with pytest.raises(LangGraphVersionError, match=r"RunnableCallable.__init__\(afunc\) is missing"):
+        async_node(len)
+
+
+@pytest.mark.once
+def test_dspy_parallel_alone_does_not_import_langgraph() -> None:
+    code = "import sys, dspy_parallel; assert 'langgraph' not in sys.modules"
+    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
