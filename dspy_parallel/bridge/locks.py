@@ -9,6 +9,7 @@ its methods, and in the globals that it names, and whether those are taken.
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import threading
 from types import FrameType, ModuleType
@@ -19,6 +20,8 @@ __all__ = ["held_lock"]
 _LOCK = type(threading.Lock())
 _RLOCK = type(threading.RLock())
 _OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# Executors and threads refer to locks of their own, a semaphore among them, while a program waits for them.
+_NOT_HOLDERS = (_OWN_CODE, threading.__file__, os.path.dirname(concurrent.futures.__file__))
 
 
 def _is_held(value: Any) -> bool:
@@ -62,7 +65,7 @@ def held_lock(frame: FrameType | None, until: FrameType | None) -> str | None:
         For instance `"self._lock at app.py:12 in forward"`, or None.
     """
     while frame is not None and frame is not until:
-        if not frame.f_code.co_filename.startswith(_OWN_CODE):
+        if not frame.f_code.co_filename.startswith(_NOT_HOLDERS):
             for name, value in _named_values(frame):
                 if _is_held(value):
                     return f"{name} at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"

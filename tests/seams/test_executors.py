@@ -12,7 +12,7 @@ import dspy
 import pytest
 from dspy.utils import DummyLM
 
-from dspy_parallel import async_module, run
+from dspy_parallel import async_module, placement_of, run
 from dspy_parallel.errors import ThreadRequiredError
 from dspy_parallel.testing import LMServer
 from tests.seams.programs import PATIENCE, Blocker, Meeting, alone, outcome, same_as_sync, together
@@ -238,3 +238,15 @@ def test_concurrent_futures_outside_the_bridge() -> None:
         future = executor.submit(lambda: 1)
         assert concurrent.futures.wait([future]).done == {future}
         assert future.result() == 1
+
+
+def test_waiting_for_an_executor_is_no_reason_to_stay_in_threads() -> None:
+    """Executors have locks of their own, which the program does not hold."""
+
+    def program() -> list[int]:
+        with ThreadPoolExecutor(2) as executor:
+            return list(executor.map(abs, range(-2, 0)))
+
+    for _ in range(2):
+        assert asyncio.run(run(program)) == [2, 1]
+    assert placement_of(program).state != "thread", placement_of(program).reason
