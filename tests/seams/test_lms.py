@@ -287,6 +287,7 @@ def test_a_callback_that_calls_the_same_lm(server: LMServer) -> None:
     assert alone(program, engine="loop") == program()
 
 
+@pytest.mark.timeout(300)  # seconds on a quiet machine, minutes on a busy one
 def test_the_first_import_of_litellm_is_not_on_the_loop() -> None:
     if VERSION < (3, 3):
         pytest.skip("older DSPy imports LiteLLM when it is imported itself")
@@ -321,4 +322,4 @@ def test_the_first_import_of_litellm_is_not_on_the_loop() -> None:
     assert where.count(threading.main_thread()) * 10 < len(where), where
     assert beats > 20, beats
     """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)], cwd=ROOT, check=True, timeout=110)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)], cwd=ROOT, check=True, timeout=280)
