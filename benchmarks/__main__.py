@@ -37,7 +37,7 @@ async def _run(parts: list[str], *, quick: bool, pinned: bool) -> None:
             count = 50 if quick else 200
             for engine in engines():
                 _progress(started, f"heartbeat, {engine}")
-                samples = await heartbeat.beside(server, engine, count, 1 if quick else 5)
+                samples = await heartbeat.beside(server, engine, count, 1 if quick else 3)
                 heartbeat.show(f"beside {count} runs, {engine} LM", samples)
             if not quick:
                 _progress(started, "heartbeat, first import of LiteLLM")
