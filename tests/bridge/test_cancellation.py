@@ -350,7 +350,7 @@ def test_sibling_failure_in_a_task_group(run_here, engine):
             await_(gate.arrived.wait())
             raise ValueError("sibling")
 
-        with pytest.raises(BaseExceptionGroup) as caught:  # noqa: F821
+        with pytest.raises(BaseExceptionGroup) as caught:  # noqa: F821, PT012
             async with asyncio.TaskGroup() as group:
                 group.create_task(run(waits, engine=engine))
                 group.create_task(run(fails, engine=engine))
@@ -364,12 +364,12 @@ def test_anyio_cancel_scope(run_here, engine):
     """Around the program and inside it; a shielded cleanup runs to its end."""
 
     async def main():
-        log = []
+        gate, log = Gate(), []
 
         async def inside():
             with anyio.move_on_after(0.01) as scope:
                 await Gate().wait()
-            return scope.cancelled_caught if hasattr(scope, "cancelled_caught") else scope.cancel_called
+            return scope.cancelled_caught
 
         async def cleanup():
             with anyio.CancelScope(shield=True):
@@ -379,14 +379,21 @@ def test_anyio_cancel_scope(run_here, engine):
         def program():
             assert await_(inside())
             try:
-                await_(Gate().wait())
+                await_(gate.wait())
             finally:
                 await_(cleanup())
 
-        with anyio.move_on_after(0.05) as scope:
-            await run(program, engine=engine)
-            raise AssertionError("not cancelled")
-        assert scope.cancel_called
+        async def bridged(scope):
+            with scope:
+                await run(program, engine=engine)
+                raise AssertionError("not cancelled")
+
+        scope = anyio.CancelScope()
+        task = asyncio.ensure_future(bridged(scope))
+        await gate.arrived.wait()
+        scope.cancel()
+        await task
+        assert scope.cancelled_caught
         assert log == ["cleaned"]
 
     run_here(main)
