@@ -39,12 +39,12 @@ class Extract(dspy.Module):
     def __init__(self) -> None:
         super().__init__()
         self.summarize = dspy.Predict("document -> summary")
-        self.classify = dspy.Predict("summary, length: int -> label, confidence: float")
+        self.classify = dspy.Predict("document, summary, length: int -> label, confidence: float")
         self.reconsider = dspy.Predict("document, doubtful -> label, confidence: float")
 
     def forward(self, document: str) -> Any:
         summary = self.shorten(self.summarize(document=document).summary)
-        found = self.classify(summary=summary, length=len(summary))
+        found = self.classify(document=document, summary=summary, length=len(summary))
         if found.confidence < 0.5:
             found = self.reconsider(document=document, doubtful=found.label)
         return found
@@ -56,7 +56,7 @@ class Extract(dspy.Module):
 class HandExtract(Extract):
     async def aforward(self, document: str) -> Any:
         summary = self.shorten((await self.summarize.acall(document=document)).summary)
-        found = await self.classify.acall(summary=summary, length=len(summary))
+        found = await self.classify.acall(document=document, summary=summary, length=len(summary))
         if found.confidence < 0.5:
             found = await self.reconsider.acall(document=document, doubtful=found.label)
         return found
