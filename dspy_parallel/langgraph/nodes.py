@@ -23,7 +23,7 @@ from langgraph.pregel import Pregel
 from ..bridge import Engine, await_
 from ..seams.twins import is_twin
 from .compiled import same_name
-from .running import MARK, bridged, can_be_bridged, run_node
+from .running import MARK, bridged, can_be_bridged, node_boundary, run_node
 
 __all__ = ["Convert", "convert_runnable"]
 
@@ -109,17 +109,15 @@ def _module_twin(module: Any, engine: Engine) -> Any:
     if aforward is None:
         return bridged(module, engine)
     if hasattr(aforward, MARK):
-        # It has a bridge of its own. In another one around it, it would never have a thread to be watched in.
+        # It has a bridge of its own. Inside another one, its code would never have a thread to be watched in.
         async def twin(*args: Any, **kwargs: Any) -> Any:
-            return await run_node(functools.partial(_awaited, module.acall), args, kwargs, engine)
+            with node_boundary(engine, is_async=True):
+                return await module.acall(*args, **kwargs)
 
         functools.update_wrapper(twin, module, updated=())
+        setattr(twin, MARK, engine)
         return twin
     return bridged(module.acall, engine)
-
-
-async def _awaited(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return await asyncio.ensure_future(fn(*args, **kwargs))
 
 
 def _convert_lambda(runnable: RunnableLambda[Any, Any], engine: Engine) -> RunnableLambda[Any, Any]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextvars
+import contextlib
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from ..bridge import Engine, is_coroutine_function, is_generator_function, start
 from .swallowing import Carried, NodeRun, current_node
 
-__all__ = ["MARK", "bridged", "run_node"]
+__all__ = ["MARK", "bridged", "can_be_bridged", "node_boundary", "run_node"]
 
 MARK = "__bridge_engine__"
 """Set on coroutine functions that bring their own bridge, with the engine as value."""
@@ -19,23 +19,25 @@ MARK = "__bridge_engine__"
 
 async def run_node(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine) -> Any:
     """Run a node's sync or async function in the bridge, and let LangGraph's own exceptions out as they are."""
-    is_async = is_coroutine_function(fn)
-    token = current_node.set(NodeRun(is_async, engine))
-    try:
+    with node_boundary(engine, is_async=is_coroutine_function(fn)):
         result = await start(fn, args, kwargs, engine, fn)
         # A lambda around a coroutine function: LangGraph takes it for a sync node, and so did we.
         return await result if inspect.iscoroutine(result) else result
+
+
+@contextlib.contextmanager
+def node_boundary(engine: Engine, *, is_async: bool) -> Iterator[None]:
+    """Code in here is a node's; what was carried through DSPy comes out as what it was."""
+    token = current_node.set(NodeRun(is_async, engine))
+    try:
+        yield
     except Carried as carried:
         raise carried.exception from None
     finally:
-        _reset(token)
-
-
-def _reset(token: contextvars.Token[NodeRun | None]) -> None:
-    try:
-        current_node.reset(token)
-    except ValueError:
-        pass  # the coroutine is being closed from elsewhere, in another context
+        try:
+            current_node.reset(token)
+        except ValueError:
+            pass  # the node's coroutine is being closed from elsewhere, in another context
 
 
 def bridged(fn: Callable[..., Any], engine: Engine) -> Callable[..., Awaitable[Any]]:

@@ -14,7 +14,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Send
 from typing_extensions import TypedDict
 
-from dspy_parallel import BlockingWarning, await_, placement_of
+from dspy_parallel import BlockingWarning, async_module, await_, placement_of
 from dspy_parallel.langgraph import parallelize_graph
 from dspy_parallel.testing import LMServer
 
@@ -45,7 +45,7 @@ def server() -> Any:
 
 @pytest.fixture
 def lm(server: Any) -> Any:
-    server.restore() if hasattr(server, "restore") else None
+    server.restore()
     server.reset_stats()
     with dspy.context(lm=dspy.LM("openai/model", api_base=server.api_base, api_key="none", cache=False)):
         yield server
@@ -218,3 +218,19 @@ def test_blockbuster(lm: Any, node: Any) -> None:
             await graph.ainvoke({"n": 0})
 
     asyncio.run(main())
+
+
+class Decorated(Answer):
+    """Has its bridge already, which must not be run inside another one."""
+
+
+async_module(Decorated)
+
+
+@ENGINES
+def test_decorated_module(lm: Any, engine: Any) -> None:
+    graph = fan_out(Decorated(), 12, engine)
+    lm.configure(latency=1.0)
+    assert len(graph.invoke({"n": 0})["log"]) == 12
+    assert lm.stats().peak_in_flight == 12
+    lm.configure(latency=0.05)
