@@ -414,7 +414,6 @@ async def coroutine(self):
         (generator, r"Program\.forward is a generator function"),
         (async_generator, r"Program\.forward is a generator function"),
         (coroutine, r"Program\.forward is a coroutine function already\. Rename it to aforward"),
-        (functools.partial(coroutine), r"Program\.forward is a coroutine function already"),
         (3, r"Program\.forward is 3, which cannot be called"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 
 from dspy_parallel import async_module
 from dspy_parallel.testing import LMServer
-from tests.modules.observing import World, assert_same
+from tests.modules.observing import World, assert_same, observe
 from tests.modules.programs import Decorated
 from tests.testing.dspy_world import ENGINES, make_lm
 
@@ -48,6 +48,8 @@ def test_the_same_over_http(lm_server: LMServer, engine: Any, adapter: Any) -> N
     """History with usage and cost, prediction's usage, trace, callbacks, errors of the client library."""
     lm_server.configure(faults=[{"kind": "400", "match": "refuse this"}])
     try:
+        # What LiteLLM says when it is first used must not count.
+        observe(make, "sync", lambda: {"main": make_lm(lm_server, engine)}, adapter=adapter())
         seen = assert_same(make, lambda: {"main": make_lm(lm_server, engine)}, track_usage=True, adapter=adapter())
     finally:
         lm_server.configure(faults=[])
