@@ -15,7 +15,7 @@ from dspy.utils import DummyLM
 from dspy_parallel import async_module, placement_of, run
 from dspy_parallel.errors import ThreadRequiredError
 from dspy_parallel.testing import LMServer
-from tests.seams.programs import PATIENCE, Blocker, Meeting, alone, outcome, same_as_sync, together
+from tests.seams.programs import PATIENCE, VERSION, Blocker, Meeting, alone, outcome, same_as_sync, together
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -184,7 +184,8 @@ class Fan(dspy.Module):
 def test_parallel_in_forward(server: LMServer, how: str, engine: str) -> None:
     lm = dspy.LM("openai/test-model", **server.lm_kwargs(), cache=False)
     questions = ["one", "bad", "two"]
-    with dspy.context(lm=lm, track_usage=True):
+    # DSPy 3.0 loses every item of a Parallel in a module that tracks usage, with or without the bridge.
+    with dspy.context(lm=lm, track_usage=VERSION >= (3, 1)):
         program = Fan(how, questions)
         plain = program()
         server.configure(gate=6)
