@@ -10,6 +10,7 @@ from typing import Any, Literal, Optional
 
 import dspy
 import pydantic
+import pytest
 
 from dspy_parallel.testing import LMServer
 
@@ -36,6 +37,16 @@ def make_adapter(name: str, **more: Any) -> Any:
     if name in ("ChatAdapter", "XMLAdapter") and "use_json_adapter_fallback" in inspect.signature(adapter).parameters:
         more["use_json_adapter_fallback"] = False
     return adapter(**more)
+
+
+def need_litellm_tools(engine: str | None) -> None:
+    """Skip where LiteLLM fails at any request with tools or to the Responses API, for its own lack of imports."""
+    if engine == "lm15":
+        return
+    try:
+        import litellm.responses.mcp.litellm_proxy_mcp_handler  # noqa: F401
+    except ImportError as error:
+        pytest.skip(f"this LiteLLM does not work with the installed mcp: {error}")
 
 
 class Color(enum.Enum):

@@ -9,7 +9,7 @@ import dspy
 import pytest
 
 from dspy_parallel.testing import LMServer
-from tests.testing.dspy_world import ENGINES, VERSION, make_adapter, make_lm
+from tests.testing.dspy_world import ENGINES, VERSION, make_adapter, make_lm, need_litellm_tools
 
 ADAPTERS = ("ChatAdapter", "JSONAdapter", "XMLAdapter")
 
@@ -25,8 +25,13 @@ def add(left: int, right: int) -> int:
 
 
 @pytest.fixture(params=ENGINES)
-def lm(request: pytest.FixtureRequest, server: LMServer) -> Any:
-    return make_lm(server, request.param)
+def engine(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture
+def lm(engine: str | None, server: LMServer) -> Any:
+    return make_lm(server, engine)
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -68,8 +73,10 @@ def test_react_v2(server: LMServer, lm: Any, native: bool) -> None:
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_tool_calls_field(server: LMServer, lm: Any, native: bool) -> None:
+def test_tool_calls_field(server: LMServer, engine: str | None, lm: Any, native: bool) -> None:
     """A signature with tools and `ToolCalls`, by native function calling or as text."""
+    if native:
+        need_litellm_tools(engine)
     server.configure(log_bodies=True)
     fields = {
         "question": (str, dspy.InputField()),

@@ -9,7 +9,18 @@ import dspy
 import pytest
 
 from dspy_parallel.testing import LMServer
-from tests.testing.dspy_world import ADAPTERS, ENGINES, TYPES, VERSION, Author, Color, cannot, make_adapter, make_lm
+from tests.testing.dspy_world import (
+    ADAPTERS,
+    ENGINES,
+    TYPES,
+    VERSION,
+    Author,
+    Color,
+    cannot,
+    make_adapter,
+    make_lm,
+    need_litellm_tools,
+)
 
 
 def _signature(kind: str) -> Any:
@@ -111,6 +122,7 @@ def test_several_completions(server: LMServer, engine: str | None) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_responses_api(server: LMServer, engine: str | None) -> None:
     """model_type="responses" goes to the Responses endpoint."""
+    need_litellm_tools(engine)
     lm = make_lm(server, engine, model_type="responses")
     with dspy.context(lm=lm, adapter=make_adapter("ChatAdapter")):
         assert dspy.Predict("question -> answer: int")(question="Why?").answer > 0
