@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -24,6 +26,9 @@ def module_server() -> Iterator[LMServer]:
     """The process behind `server`."""
     with LMServer() as server:
         yield server
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()  # LiteLLM and DSPy leave sockets and connections to the garbage collector
 
 
 @pytest.fixture
