@@ -21,8 +21,8 @@ from typing_extensions import TypedDict
 from dspy_parallel.langgraph import parallelize_graph
 from dspy_parallel.langgraph.savers import adapted
 
-sqlite = pytest.importorskip("langgraph.checkpoint.sqlite")
-aio = pytest.importorskip("langgraph.checkpoint.sqlite.aio")
+sqlite = pytest.importorskip("langgraph.checkpoint.sqlite", exc_type=ImportError)
+aio = pytest.importorskip("langgraph.checkpoint.sqlite.aio", exc_type=ImportError)
 
 
 class State(TypedDict, total=False):
@@ -224,7 +224,7 @@ def test_killed_process_resumes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["auto", "loop", "thread"])
 def test_async_store_used_synchronously_in_a_node(engine: Any) -> None:
-    stores = pytest.importorskip("langgraph.store.sqlite.aio")
+    stores = pytest.importorskip("langgraph.store.sqlite.aio", exc_type=ImportError)
 
     def node(state: State, *, store: Any) -> Any:
         store.put(("a",), "key", {"n": 1})
