@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import seams, stores, swallowing  # noqa: F401  (they fill the seam table)
+# They fill the seam table.
+from . import seams, stores, swallowing  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from .functions import async_node
 from .graphs import parallelize_graph
 from .retrying import retry_on

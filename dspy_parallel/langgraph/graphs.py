@@ -103,7 +103,7 @@ def parallelize_graph(graph: G, *, engine: Engine = "auto", nodes: Mapping[str, 
     plan = _Plan(engine, dict(nodes or {}))
     if isinstance(graph, StateGraph):
         _convert_builder(graph, plan)
-    elif isinstance(graph, Pregel):
+    elif isinstance(graph, Pregel):  # pyright: ignore[reportUnnecessaryIsInstance]
         _convert_compiled(graph, plan)
     else:
         raise DecorationError(

@@ -11,6 +11,7 @@ import copy
 import functools
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, TypeVar
 
 import dspy
@@ -28,11 +29,9 @@ from .running import MARK, bridged, can_be_bridged, node_boundary, run_node
 __all__ = ["Convert", "convert_runnable"]
 
 try:
-    from langgraph.prebuilt import ToolNode
+    _tool_nodes: tuple[type, ...] = (import_module("langgraph.prebuilt").ToolNode,)
 except ImportError:  # a package of its own, whose newest release does not always fit an older LangGraph
-    _TOOL_NODES: tuple[type, ...] = ()
-else:
-    _TOOL_NODES = (ToolNode,)
+    _tool_nodes = ()
 
 R = TypeVar("R")
 Convert = Callable[[Any], Any]
@@ -53,7 +52,7 @@ def convert_runnable(runnable: Any, engine: Engine, convert_graph: Convert) -> A
 
     if isinstance(runnable, Pregel):
         return convert_graph(runnable)
-    if isinstance(runnable, _TOOL_NODES):
+    if isinstance(runnable, _tool_nodes):
         return _convert_tool_node(runnable, engine)
     if isinstance(runnable, RunnableCallable):
         return _convert_callable(runnable, engine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 from ..bridge import Engine, is_coroutine_function, is_generator_function, start
@@ -26,7 +26,7 @@ async def run_node(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
 
 
 @contextlib.contextmanager
-def node_boundary(engine: Engine, *, is_async: bool) -> Iterator[None]:
+def node_boundary(engine: Engine, *, is_async: bool) -> Generator[None, None, None]:
     """Code in here is a node's; what was carried through DSPy comes out as what it was."""
     token = current_node.set(NodeRun(is_async, engine))
     try:

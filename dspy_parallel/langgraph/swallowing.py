@@ -52,7 +52,7 @@ class NodeRun:
 
     def __init__(self, is_async: bool, engine: Engine) -> None:
         self.is_async = is_async
-        self.engine = engine
+        self.engine: Engine = engine
         self._callers_outside = len(_callers())
 
     @property
