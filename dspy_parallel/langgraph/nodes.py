@@ -24,7 +24,7 @@ from langgraph.pregel import Pregel
 from ..bridge import Engine, await_
 from ..seams.twins import is_twin
 from .compiled import same_name
-from .running import MARK, bridged, can_be_bridged, node_boundary, run_node
+from .running import MARK, bridged, can_be_bridged, run_awaited, run_node
 
 __all__ = ["Convert", "convert_runnable"]
 
@@ -110,8 +110,7 @@ def _module_twin(module: Any, engine: Engine) -> Any:
     if hasattr(aforward, MARK):
         # It has a bridge of its own. Inside another one, its code would never have a thread to be watched in.
         async def twin(*args: Any, **kwargs: Any) -> Any:
-            with node_boundary(engine, is_async=True):
-                return await module.acall(*args, **kwargs)
+            return await run_awaited(module.acall, args, kwargs, engine)
 
         functools.update_wrapper(twin, module, updated=())
         setattr(twin, MARK, engine)

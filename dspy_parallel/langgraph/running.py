@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
+import contextvars
 import functools
-import inspect
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
+from types import CoroutineType
 from typing import Any
 
 from ..bridge import Engine, is_coroutine_function, is_generator_function, start
 from .swallowing import Carried, NodeRun, current_node
 
-__all__ = ["MARK", "bridged", "can_be_bridged", "node_boundary", "run_node"]
+__all__ = ["MARK", "bridged", "can_be_bridged", "run_awaited", "run_node"]
 
 MARK = "__bridge_engine__"
 """Set on coroutine functions that bring their own bridge, with the engine as value."""
@@ -19,25 +19,37 @@ MARK = "__bridge_engine__"
 
 async def run_node(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine) -> Any:
     """Run a node's sync or async function in the bridge, and let LangGraph's own exceptions out as they are."""
-    with node_boundary(engine, is_async=is_coroutine_function(fn)):
-        result = await start(fn, args, kwargs, engine, fn)
-        # A lambda around a coroutine function: LangGraph takes it for a sync node, and so did we.
-        return await result if inspect.iscoroutine(result) else result
+    return await _run(fn, args, kwargs, NodeRun(engine, is_async=is_coroutine_function(fn)))
 
 
-@contextlib.contextmanager
-def node_boundary(engine: Engine, *, is_async: bool) -> Generator[None, None, None]:
-    """Code in here is a node's; what was carried through DSPy comes out as what it was."""
-    token = current_node.set(NodeRun(is_async, engine))
+async def _run(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], node: NodeRun) -> Any:
+    token = current_node.set(node)
     try:
-        yield
+        result = await start(fn, args, kwargs, node.engine, fn)
+        # A lambda around a coroutine function: LangGraph takes it for a sync node, and so did we.
+        return await result if type(result) is CoroutineType else result
     except Carried as carried:
         raise carried.exception from None
     finally:
-        try:
-            current_node.reset(token)
-        except ValueError:
-            pass  # the node's coroutine is being closed from elsewhere, in another context
+        _reset(token)
+
+
+async def run_awaited(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine) -> Any:
+    """The same for a coroutine function that brings its own bridge."""
+    token = current_node.set(NodeRun(engine, is_async=True))
+    try:
+        return await fn(*args, **kwargs)
+    except Carried as carried:
+        raise carried.exception from None
+    finally:
+        _reset(token)
+
+
+def _reset(token: contextvars.Token[NodeRun | None]) -> None:
+    try:
+        current_node.reset(token)
+    except ValueError:
+        pass  # the node's coroutine is being closed from elsewhere, in another context
 
 
 def bridged(fn: Callable[..., Any], engine: Engine) -> Callable[..., Awaitable[Any]]:
@@ -48,8 +60,10 @@ def bridged(fn: Callable[..., Any], engine: Engine) -> Callable[..., Awaitable[A
     if hasattr(fn, MARK):
         return fn
 
+    is_async = is_coroutine_function(fn)
+
     async def twin(*args: Any, **kwargs: Any) -> Any:
-        return await run_node(fn, args, kwargs, engine)
+        return await _run(fn, args, kwargs, NodeRun(engine, is_async=is_async))
 
     # Without the function's __dict__: for an object with __call__ that would be all its attributes.
     functools.update_wrapper(twin, fn, updated=())

@@ -50,7 +50,7 @@ class NodeRun:
 
     __slots__ = ("_callers_outside", "engine", "is_async")
 
-    def __init__(self, is_async: bool, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, is_async: bool) -> None:
         self.is_async = is_async
         self.engine: Engine = engine
         self._callers_outside = len(_callers())
