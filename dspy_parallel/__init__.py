@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from .bridge import await_, in_bridge, offload, placement_of
-from .errors import (
-    BlockingWarning,
-    BridgeError,
-    DecorationError,
-    DSPyParallelError,
-    DSPyParallelWarning,
-    LangGraphVersionError,
-    SeamError,
-    ThreadRequiredError,
-    UnknownEngineError,
-)
-from .modules import AsyncModuleMixin, async_module, install, uninstall
-from .programs import run, run_sync
-from .seams import add_seam, loop_safe
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bridge import Placement, await_, in_bridge, offload, placement_of
+    from .errors import (
+        BlockingWarning,
+        BridgeError,
+        DecorationError,
+        DSPyParallelError,
+        DSPyParallelWarning,
+        LangGraphVersionError,
+        SeamError,
+        ThreadRequiredError,
+        UnknownEngineError,
+    )
+    from .modules import AsyncModuleMixin, async_module, install, uninstall
+    from .programs import run, run_sync
+    from .seams import add_seam, loop_safe
 
 __all__ = [
     "AsyncModuleMixin",
@@ -26,6 +30,7 @@ __all__ = [
     "DSPyParallelWarning",
     "DecorationError",
     "LangGraphVersionError",
+    "Placement",
     "SeamError",
     "ThreadRequiredError",
     "UnknownEngineError",
@@ -41,3 +46,42 @@ __all__ = [
     "run_sync",
     "uninstall",
 ]
+
+# Imported when first used: pytest loads the plugin of `dspy_parallel.testing` in every environment where this
+# package is installed, and should not have to import DSPy for it.
+_HOMES = {
+    "AsyncModuleMixin": "modules",
+    "BlockingWarning": "errors",
+    "BridgeError": "errors",
+    "DSPyParallelError": "errors",
+    "DSPyParallelWarning": "errors",
+    "DecorationError": "errors",
+    "LangGraphVersionError": "errors",
+    "Placement": "bridge",
+    "SeamError": "errors",
+    "ThreadRequiredError": "errors",
+    "UnknownEngineError": "errors",
+    "add_seam": "seams",
+    "async_module": "modules",
+    "await_": "bridge",
+    "in_bridge": "bridge",
+    "install": "modules",
+    "loop_safe": "seams",
+    "offload": "bridge",
+    "placement_of": "bridge",
+    "run": "programs",
+    "run_sync": "programs",
+    "uninstall": "modules",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f".{home}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -76,7 +76,7 @@ def test_every_name_of_the_package_is_in_all():
         if isinstance(node, ast.ImportFrom) and node.level
         for alias in node.names
     }
-    assert imported == set(dspy_parallel.__all__)
+    assert imported == set(dspy_parallel.__all__) == set(dspy_parallel._HOMES)
 
 
 @pytest.mark.parametrize(("module", "name"), public_names())

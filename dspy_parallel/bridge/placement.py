@@ -123,6 +123,21 @@ def placement_of(program: Callable[..., Any] | type) -> Placement:
     Args:
         program: A class whose instances are programs, or a function. Functions made anew from the same source
             line (lambdas, closures) count as one program; partials and decorated functions count as what they wrap.
+
+    Returns:
+        The program's record, which goes on changing as it runs.
+
+    Example:
+        ```python
+        import asyncio
+        from dspy_parallel import placement_of, run
+
+        def program():
+            return 1
+
+        asyncio.run(run(program))
+        assert placement_of(program).state == "probation"
+        ```
     """
     key = _key(program)
     number = id(key)
