@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -57,15 +58,16 @@ def _decide(original: Callable[..., Any], client: Any, args: tuple[Any, ...], kw
 def _import_litellm(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """DSPy 3.3 and later import LiteLLM at the first call that needs it, which takes seconds: not on the loop.
 
-    `require` gives a module that is imported when an attribute is read, under a lock that the second caller waits
-    for. DSPy keeps what it returns, so this is not reached again.
+    `require` gives a module that is imported when an attribute is read; or the one in `sys.modules`, even if another
+    thread is still importing it. A proper import waits for that thread. DSPy keeps what it gets, so this is not
+    reached again.
     """
 
     def load() -> Any:
-        module = original(*args, **kwargs)
         with suppress(ImportError):  # DSPy raises it again, in its own words
-            _ = module.completion
-        return module
+            importlib.import_module("litellm")
+            _ = original(*args, **kwargs).completion
+        return original(*args, **kwargs)
 
     return await_(run_in_thread(load, (), {}))
 
