@@ -51,6 +51,10 @@ def _built_cache() -> Any:
     return vars(sys.modules["dspy"]).get("cache") if "dspy" in sys.modules else None
 
 
+def _is_default(cache: Any) -> bool:
+    return str(getattr(cache.disk_cache, "_directory", "")).startswith(_cache_directory)
+
+
 def _reset_dspy(cache: Any) -> None:
     import dspy
     from dspy.clients import base_lm
@@ -66,9 +70,8 @@ def _reset_dspy(cache: Any) -> None:
     base_lm.GLOBAL_HISTORY.clear()
     if cache is not None:
         dspy.cache = cache
-    elif (own := _built_cache()) is not None and hasattr(dspy, "_cache_lock"):
-        if not str(getattr(own.disk_cache, "_directory", "")).startswith(_cache_directory):
-            del dspy.cache  # the test's own, made before there was one: DSPy builds the default when it is read
+    elif hasattr(dspy, "_cache_lock") and _built_cache() is not None and not _is_default(_built_cache()):
+        del dspy.cache  # the test's own, made before there was one: DSPy builds the default when it is read
     used = _built_cache()
     if used is not None:
         used.memory_cache.clear()
