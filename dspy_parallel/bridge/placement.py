@@ -32,7 +32,7 @@ from typing import Any, Literal
 
 from ..errors import BlockingWarning
 from .locks import held_lock
-from .stretches import Sighting, current_slot
+from .stretches import Sighting, Slot, current_slot
 
 __all__ = ["LoopMeter", "Placement", "ProbationMeter", "placement_of"]
 
@@ -44,7 +44,7 @@ CLEAN_SECONDS = 0.005
 """Unexplained time that a clean stretch may have."""
 BLOCKED_SECONDS = 0.075
 """Time of standing still that is a sign of blocking: four ticks. With 20 busy threads and processes on two cores,
-stretches that only waited for their turn stood still for up to 50 ms."""
+stretches that only waited for their turn stood still for up to 72 ms."""
 BUSY_SECONDS = 0.1
 """CPU time in one stretch that is too long for an event loop."""
 SIGNS = 2
@@ -209,7 +209,7 @@ class LoopMeter:
         slot.started = self._outer
 
     def _judge(self, placement: Placement, seen: Sighting) -> None:
-        if seen.blocked >= BLOCKED_SECONDS:
+        if _stood_still(self._slot, seen):
             placement.blocked(self._signs, _blocked_text(time.perf_counter() - self._started, seen), seen)
         elif self._slot.has_clock and self._slot.cpu() - seen.first_cpu >= BUSY_SECONDS:
             reason = f"computed for over {BUSY_SECONDS:.1f} s without an await at {seen.where}"
@@ -249,7 +249,7 @@ class ProbationMeter:
             return
         self._clean = False
         imported = len(sys.modules) != self._modules
-        if seen is not None and seen.started == self._started and seen.blocked >= BLOCKED_SECONDS and not imported:
+        if seen is not None and seen.started == self._started and _stood_still(slot, seen) and not imported:
             self._placement.blocked(self._signs, _blocked_text(wall, seen), seen)
 
     def waiting(self, frame: FrameType | None, until: FrameType | None) -> None:
@@ -266,6 +266,11 @@ class ProbationMeter:
         """The run has ended without an exception."""
         if self._clean:
             self._placement.ran_clean(self._signs)
+
+
+def _stood_still(slot: Slot, seen: Sighting) -> bool:
+    # For twice as long as it computed: between its turns, a thread that computes stands still for a while too.
+    return seen.blocked >= max(BLOCKED_SECONDS, 2 * (slot.cpu() - seen.first_cpu))
 
 
 def _blocked_text(wall: float, seen: Sighting) -> str:
