@@ -3,11 +3,12 @@
 A program that never blocks is best off on the loop; one that blocks there holds up everybody. Which kind it is
 cannot be known beforehand, and guessing wrong is expensive in one direction only (a 200-way fan-out of a
 blocking node took 40 s on the loop, 7 s in threads). So a program begins *on probation* in threads, as it would
-run without this library. A few clean runs promote it to the loop.
+run without this library. A few clean runs in a row promote it to the loop.
 
-A run is *clean* if each of its stretches between two awaits is short, and explained by the thread's own CPU time. A
-short stretch keeps the GIL from beginning to end, so this holds in a crowd of threads too. Imports, the first use
-of something, or a thread starved by others make a run unclean, which proves nothing.
+A run is *clean* if each of its stretches between two awaits is short, explained by the thread's own CPU time, and
+gives up the CPU for nothing (the system counts that: programs that meet at a barrier wait for each other, though
+not for long). A short stretch keeps the GIL from beginning to end, so this holds in a crowd of threads too.
+Imports, the first use of something, or a thread starved by others make a run unclean, which proves nothing.
 
 A *sign* of blocking is a stretch that stood still (see `stretches`), that computed for long on the loop, or a lock
 held across an await (see `locks`). The first sign sends the program back on probation, for ten times as many
@@ -38,8 +39,8 @@ __all__ = ["LoopMeter", "Placement", "ProbationMeter", "placement_of"]
 
 logger = logging.getLogger("dspy_parallel")
 
-CLEAN_RUNS = 3
-"""Clean runs before a program is promoted to the loop."""
+CLEAN_RUNS = 10
+"""Clean runs in a row before a program is promoted to the loop."""
 CLEAN_SECONDS = 0.005
 """Unexplained time that a clean stretch may have."""
 BLOCKED_SECONDS = 0.075
@@ -51,6 +52,13 @@ SIGNS = 2
 """Signs of blocking that keep a program in threads."""
 FORGIVEN_AFTER = 1000
 """Clean runs after which an earlier sign is forgotten."""
+
+try:
+    import resource
+except ImportError:  # Windows
+    _COUNTS_WAITS = False
+else:
+    _COUNTS_WAITS = hasattr(resource, "RUSAGE_THREAD")
 
 State = Literal["probation", "loop", "thread"]
 
@@ -65,7 +73,7 @@ class Placement:
         name: The program's name, for people.
         state: `"probation"` (in threads, being watched), `"loop"` or `"thread"`.
         reason: The last sign of blocking, with file and line; empty if there was none.
-        clean_runs: Clean runs since then.
+        clean_runs: Clean runs since then; on probation, in a row.
         signs: Signs of blocking so far.
     """
 
@@ -84,6 +92,14 @@ class Placement:
             self.state = "loop"
         if self.clean_runs >= FORGIVEN_AFTER:
             self.signs = 0
+
+    def ran_unclean(self) -> None:
+        """Count from the beginning, on probation.
+
+        Programs that wait for each other, at a barrier say, look clean when they come last: but not three in a row.
+        """
+        if self.state == "probation":
+            self.clean_runs = 0
 
     def blocked(self, signs: int, reason: str, sighting: Sighting | None = None) -> None:
         """Note a sign of blocking in a run that began when there had been so many; the last one is said aloud."""
@@ -224,7 +240,7 @@ class LoopMeter:
 class ProbationMeter:
     """Watches one run in a worker thread, to find out whether the loop could have carried it."""
 
-    __slots__ = ("_clean", "_cpu", "_held", "_modules", "_placement", "_signs", "_slot", "_started")
+    __slots__ = ("_clean", "_cpu", "_held", "_modules", "_placement", "_signs", "_slot", "_started", "_waits")
 
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
@@ -236,6 +252,7 @@ class ProbationMeter:
         slot = self._slot = current_slot()
         slot.on_loop = False
         self._modules = len(sys.modules)
+        self._waits = _waits()
         self._cpu = time.thread_time()
         self._started = slot.started = time.perf_counter()
 
@@ -245,7 +262,7 @@ class ProbationMeter:
         wall = time.perf_counter() - self._started
         cpu = time.thread_time() - self._cpu
         seen, slot.seen, slot.started = slot.seen, None, 0.0
-        if wall - cpu <= CLEAN_SECONDS and cpu < BUSY_SECONDS:
+        if wall - cpu <= CLEAN_SECONDS and cpu < BUSY_SECONDS and _waits() == self._waits:
             return
         self._clean = False
         imported = len(sys.modules) != self._modules
@@ -266,11 +283,18 @@ class ProbationMeter:
         """The run has ended without an exception."""
         if self._clean:
             self._placement.ran_clean(self._signs)
+        else:
+            self._placement.ran_unclean()
 
 
 def _stood_still(slot: Slot, seen: Sighting) -> bool:
     # For twice as long as it computed: between its turns, a thread that computes stands still for a while too.
     return seen.blocked >= max(BLOCKED_SECONDS, 2 * (slot.cpu() - seen.first_cpu))
+
+
+def _waits() -> int:
+    """How often this thread has waited for something, where the system tells (Linux)."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw if _COUNTS_WAITS else 0
 
 
 def _blocked_text(wall: float, seen: Sighting) -> str:

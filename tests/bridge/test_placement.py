@@ -584,6 +584,34 @@ def test_runs_under_way_at_a_sign_count_neither_way():
     assert (placement.state, placement.reason) == ("thread", "blocks again")
 
 
+@pytest.mark.parametrize("together", [2, 20])
+def test_programs_that_wait_for_each_other_stay_in_threads(together):
+    """Whoever comes last at a barrier has not waited, and looks clean. On the loop, all would wait for it for good."""
+    ended = run_child(
+        f"""
+        import asyncio, threading
+        from dspy_parallel.bridge import await_, placement_of, run
+
+        async def answer():
+            await asyncio.sleep(0.001)
+
+        barrier = threading.Barrier({together})
+
+        def program():
+            await_(answer())
+            barrier.wait()
+
+        async def main():
+            for _ in range(10):
+                await asyncio.gather(*(run(program) for _ in range({together})))
+
+        asyncio.run(main())
+        print(placement_of(program).state != "loop")
+        """
+    )
+    assert ended.out.strip() == "True"
+
+
 def test_failed_runs_do_not_count_as_clean():
     """They may have ended before the part that blocks."""
 
