@@ -29,7 +29,7 @@ async def serving(lm: Any) -> AsyncIterator[str]:
     listening.bind(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(make_app(lm), log_level="error"))
     running = asyncio.ensure_future(server.serve([listening]))
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn offers nothing to wait for
         await asyncio.sleep(0.01)
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -68,13 +68,11 @@ async def hang_up(client: httpx.AsyncClient, lm_server: LMServer, count: int) ->
     await asyncio.to_thread(lm_server.configure, latency=30)
     await asyncio.to_thread(lm_server.reset_stats)
     impatient = [asyncio.ensure_future(client.post("/review", json={"text": str(n)})) for n in range(count)]
-    while (await lm_server.astats()).in_flight < 2 * count:
-        await asyncio.sleep(0.02)
+    await lm_server.await_for(in_flight=2 * count)
     for request in impatient:
         request.cancel()
     await asyncio.gather(*impatient, return_exceptions=True)
-    while (await lm_server.astats()).in_flight:
-        await asyncio.sleep(0.02)
+    await lm_server.await_for(in_flight=0)
     stats = await lm_server.astats()
     print(f"{count} clients hung up: {stats.disconnects} LM requests in flight were closed, {stats.completed} ran on")
 
