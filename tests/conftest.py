@@ -7,6 +7,7 @@ import copy
 import functools
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,6 +18,10 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 _cache_directory = tempfile.mkdtemp(prefix="dspy-parallel-cache-")
 os.environ["DSPY_CACHEDIR"] = _cache_directory
 atexit.register(shutil.rmtree, _cache_directory, ignore_errors=True)
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so the programs that they send one to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from hypothesis import HealthCheck, settings
