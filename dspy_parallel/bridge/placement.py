@@ -53,13 +53,6 @@ SIGNS = 2
 FORGIVEN_AFTER = 1000
 """Clean runs after which an earlier sign is forgotten."""
 
-try:
-    import resource
-except ImportError:  # Windows
-    _COUNTS_WAITS = False
-else:
-    _COUNTS_WAITS = hasattr(resource, "RUSAGE_THREAD")
-
 State = Literal["probation", "loop", "thread"]
 
 _lock = threading.Lock()
@@ -292,9 +285,18 @@ def _stood_still(slot: Slot, seen: Sighting) -> bool:
     return seen.blocked >= max(BLOCKED_SECONDS, 2 * (slot.cpu() - seen.first_cpu))
 
 
-def _waits() -> int:
-    """How often this thread has waited for something, where the system tells (Linux)."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw if _COUNTS_WAITS else 0
+if sys.platform == "linux":
+    import resource
+
+    def _waits() -> int:
+        """How often this thread has waited for something."""
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+else:
+
+    def _waits() -> int:
+        """No other system counts that for each thread."""
+        return 0
 
 
 def _blocked_text(wall: float, seen: Sighting) -> str:

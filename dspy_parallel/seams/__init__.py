@@ -3,6 +3,7 @@
 Importing this package fills the table; nothing is patched before `install()`.
 """
 
+# pyright: reportUnusedImport=false
 from __future__ import annotations
 
 from . import (  # noqa: F401

@@ -271,13 +271,13 @@ def add_seam(target: str, awaits: Callable[..., Awaitable[Any]] | None = None) -
     module, separator, path = target.partition(":")
     if not (separator and all(part.isidentifier() for part in (*module.split("."), *path.split(".")))):
         raise SeamError(f"{target!r} is not of the form 'package.module:function' or 'package.module:Class.method'.")
-    if awaits is None:
-        handler = in_thread("it blocks and has no async twin")
-    else:
+    _table.add(Seam(target, in_thread("it blocks and has no async twin") if awaits is None else _awaiting(awaits)))
 
-        def handler(original: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            # wrapt gives a builtin function's module as its instance
-            bound = args if instance is None or isinstance(instance, ModuleType) else (instance, *args)
-            return await_twin(awaits, original, awaits, bound, kwargs)
 
-    _table.add(Seam(target, handler))
+def _awaiting(twin: Callable[..., Awaitable[Any]]) -> Handler:
+    def handler(original: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # wrapt gives a builtin function's module as its instance
+        bound = args if instance is None or isinstance(instance, ModuleType) else (instance, *args)
+        return await_twin(twin, original, twin, bound, kwargs)
+
+    return handler
