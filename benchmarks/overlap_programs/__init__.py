@@ -1,0 +1,17 @@
+"""Programs from the literature and from DSPy's tutorials, sequential as their authors' readers would write them.
+
+Each has an async twin written by hand, which is as fast as the program can be: the measure of `overlap=True`.
+"""
+
+from __future__ import annotations
+
+from benchmarks.overlap_programs import delegation, deliberation, documents, extraction, planning, retrieval
+from benchmarks.overlap_programs.program import Program
+
+__all__ = ["PROGRAMS", "Program"]
+
+PROGRAMS: list[Program] = [
+    program
+    for family in (documents, deliberation, retrieval, extraction, planning, delegation)
+    for program in family.PROGRAMS
+]
