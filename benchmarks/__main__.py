@@ -8,13 +8,16 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 
 from benchmarks import blocking, heartbeat, in_flight, machine, suspended
 from benchmarks.contenders import BASELINE
-from benchmarks.workload import engines, start_server
+from benchmarks.workload import engines, make_lm, start_server
+from dspy_parallel.testing import LMServer
 
-PARTS = ("in_flight", "heartbeat", "blocking", "suspended")
+PARTS = ("in_flight", "heartbeat", "blocking", "suspended", "langgraph")
 
 
 def _progress(started: float, text: str) -> None:
@@ -56,9 +59,22 @@ async def _run(parts: list[str], *, quick: bool, pinned: bool) -> None:
             await asyncio.to_thread(suspended.show, 200 if quick else 1000, everybody)
             if not quick:
                 await asyncio.to_thread(suspended.show, 10_000, [BASELINE, "ours, loop"])
+        if "langgraph" in parts:
+            await _langgraph(server, quick, partial(_progress, started))
         _progress(started, "done")
     finally:
         server.stop()
+
+
+async def _langgraph(server: LMServer, quick: bool, progress: Callable[[str], None]) -> None:
+    try:
+        from benchmarks import langgraph_fanout
+    except ImportError:
+        print("\nWithout LangGraph (pip install 'dspy-parallel[langgraph]'), the part langgraph is left out.")
+        return
+    server.configure(latency=langgraph_fanout.BLOCK_SECONDS)
+    lm = make_lm(server, engines()[0])
+    await langgraph_fanout.tables(server, {engines()[0]: lm}, quick=quick, progress=progress)
 
 
 def main() -> None:

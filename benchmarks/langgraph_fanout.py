@@ -1,204 +1,329 @@
-"""`python -m benchmarks.langgraph_fanout`: wide fan-outs and long loops of LangGraph, stock and parallelised.
+"""LangGraph: wide fan-outs, nodes that block, long loops; stock, written by hand, and parallelised.
 
-Every contender runs in one process, one after the other, round after round, and is compared with hand-written async
-nodes of the same round. Nodes make one `dspy.Predict` call to an LM that is nothing but a timer, so that what is
-seen is DSPy, LangGraph and the way nodes are run, and not a connection pool; `--server` uses a real one instead.
+Contenders take turns in one process, each in its turn with new node functions, of which nothing has been learned.
+Each runs its graph twice: the first run is compared with the first run of the baseline in the same turn, the second
+with the second.
 """
-
-# ruff: noqa: E402 - the environment has to be prepared before DSPy is imported
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import gc
 import operator
 import select
 import time
-from collections.abc import Awaitable, Callable
+import warnings
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from types import FunctionType
 from typing import Annotated, Any
-
-from benchmarks import machine
-
-machine.prepare()
 
 import dspy
 from langgraph.graph import START, StateGraph
 from langgraph.types import Send
 from typing_extensions import TypedDict
 
-from benchmarks.measure import ratio
-from benchmarks.table import show
-from benchmarks.workload import Stub, make_lm, start_server
+from benchmarks import table
+from benchmarks.measure import Ratio, ratio
+from benchmarks.workload import documents
+from dspy_parallel import BlockingWarning
 from dspy_parallel.langgraph import parallelize_graph
 
-LATENCY = 0.2
-BASELINE = "async nodes written by hand, ainvoke"
-SERIAL_LIMIT = 50
+__all__ = [
+    "BLOCKERS",
+    "BY_HAND",
+    "OURS",
+    "STOCK",
+    "Turn",
+    "against",
+    "blocking",
+    "fan_out",
+    "show",
+    "steps",
+]
+
+BY_HAND = "async nodes written by hand, ainvoke"
+STOCK = {"invoke": "stock sync nodes, invoke", "ainvoke": "stock sync nodes, ainvoke"}
+SERIAL = "stock async nodes that call sync DSPy, ainvoke"
+OURS = {
+    "ainvoke": "sync nodes, parallelize_graph, ainvoke",
+    "invoke": "sync nodes, parallelize_graph, invoke",
+    "async": "async nodes that call sync DSPy, parallelize_graph, ainvoke",
+}
+SERIAL_LIMIT = 20
 """Above this width, nodes that block the event loop are not run: it takes the width times the latency."""
 
-SLOW_SECONDS = 5.0
-"""What takes longer is run once."""
+BLOCK_SECONDS = 0.1
+STEPS = 1000
 
 
 class State(TypedDict, total=False):
+    texts: list[str]
     found: Annotated[list[str], operator.add]
     n: int
 
 
+Graph = Any
+Run = Callable[[], Awaitable[None]]
+"""Runs a contender's graph once."""
+
+
+@dataclass
+class Turn:
+    """What one run took: seconds, and seconds of this process' CPU."""
+
+    wall: float
+    cpu: float
+
+
+async def _taken(run: Run) -> Turn:
+    gc.collect()
+    wall, cpu = time.perf_counter(), time.process_time()
+    await run()
+    return Turn(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+async def measure(
+    make: Callable[[], Mapping[str, Run]], rounds: int, once: Collection[str] = ()
+) -> dict[str, list[tuple[Turn, Turn]]]:
+    """Both runs of each contender, in turn; each round begins with another one.
+
+    Args:
+        make: New graphs with new nodes.
+        rounds: How many times everybody has their turn.
+        once: Who has one in the first round only, because it takes long.
+    """
+    turns: dict[str, list[tuple[Turn, Turn]]] = {name: [] for name in make()}
+    names = list(turns)
+    for number in range(rounds):
+        runs = make()
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            if number == 0 or name not in once:
+                turns[name].append((await _taken(runs[name]), await _taken(runs[name])))
+    return turns
+
+
+def against(
+    turns: Mapping[str, list[tuple[Turn, Turn]]], name: str, baseline: str, run: int = 1, what: str = "wall"
+) -> Ratio:
+    """A contender against another one of the same rounds.
+
+    Args:
+        turns: From `measure()`.
+        name: The contender.
+        baseline: The other one.
+        run: 0 for first runs, 1 for second ones.
+        what: `"wall"` or `"cpu"`.
+    """
+    own = [getattr(pair[run], what) for pair in turns[name]]
+    return ratio(own, [getattr(pair[run], what) for pair in turns[baseline]][: len(own)])
+
+
+def show(title: str, turns: Mapping[str, list[tuple[Turn, Turn]]], baseline: str) -> None:
+    """Print a table."""
+    rows = [
+        (
+            name,
+            f"{min(pair[1].wall for pair in turns[name]):.2f} s",
+            against(turns, name, baseline, 0),
+            against(turns, name, baseline),
+            against(turns, name, baseline, what="cpu"),
+        )
+        for name in turns
+    ]
+    table.show(f"{title} (× {baseline})", ("", "best", "first run: wall", "second run: wall", "CPU"), rows)
+
+
+def _unknown(node: Any) -> Any:
+    """The same function, with code of its own, by which `engine="auto"` knows it."""
+    fresh = FunctionType(node.__code__.replace(), node.__globals__, node.__name__, node.__defaults__, node.__closure__)
+    fresh.__annotations__ = node.__annotations__
+    return fresh
+
+
+# Graphs
+
 _predict = dspy.Predict("question -> summary")
 
 
-def _sync_node() -> Callable[[State], Any]:
-    """A new function, of which nothing has been learned yet."""
-    return eval("lambda state: {'found': [predict(question=str(state['n'])).summary]}", {"predict": _predict})
+def ask(state: Any) -> Any:
+    """A sync node."""
+    return {"found": [_predict(question=state["text"]).summary]}
 
 
-async def _async_node(state: State) -> Any:
-    return {"found": [(await _predict.acall(question=str(state["n"]))).summary]}
+async def ask_by_hand(state: Any) -> Any:
+    """The same, written for an event loop."""
+    return {"found": [(await _predict.acall(question=state["text"])).summary]}
 
 
-def _blocking_async_node() -> Callable[[State], Any]:
-    async def node(state: State) -> Any:
-        return {"found": [_predict(question=str(state["n"])).summary]}
-
-    return node
+async def ask_blocking(state: Any) -> Any:
+    """An async node that blocks the event loop."""
+    return {"found": [_predict(question=state["text"]).summary]}
 
 
-def _blocking_node() -> Callable[[State], Any]:
-    return eval("lambda state: select([], [], [], seconds) and None", {"select": select.select, "seconds": LATENCY})
+def _each_text(state: State) -> list[Send]:
+    return [Send("node", {"text": text}) for text in state["texts"]]
 
 
-def _fan_out(node: Any, width: int) -> StateGraph[Any]:
-    builder = StateGraph(State).add_node("node", node)
-    sends = [Send("node", {"n": n}) for n in range(width)]
-    return builder.add_conditional_edges(START, lambda state: sends, ["node"])
+def _fan_out(node: Any) -> StateGraph[Any]:
+    return StateGraph(State).add_node("node", _unknown(node)).add_conditional_edges(START, _each_text, ["node"])
 
 
-def _loop(node: Any) -> StateGraph[Any]:
-    builder = StateGraph(State).add_node("node", node).add_edge(START, "node")
-    return builder.add_conditional_edges("node", lambda s: "node" if s["n"] < 1000 else "__end__", ["node", "__end__"])
+def _count(state: State) -> Any:
+    return {"n": state["n"] + 1}
 
 
-Contender = Callable[[], Awaitable[float]]
+def _again(state: State) -> str:
+    return "node" if state["n"] < STEPS else "__end__"
 
 
-def _invoke(graph: Any, given: Any, config: Any = None) -> Contender:
-    async def run() -> float:
-        began = time.perf_counter()
-        await asyncio.to_thread(graph.invoke, given, config)
-        return time.perf_counter() - began
-
-    return run
+def _loop() -> StateGraph[Any]:
+    builder = StateGraph(State).add_node("node", _unknown(_count)).add_edge(START, "node")
+    return builder.add_conditional_edges("node", _unknown(_again), ["node", "__end__"])
 
 
-def _ainvoke(graph: Any, given: Any, config: Any = None) -> Contender:
-    async def run() -> float:
-        began = time.perf_counter()
-        await graph.ainvoke(given, config)
-        return time.perf_counter() - began
+def _invoke(graph: Graph, given: Callable[[], Any], config: Any = None) -> Run:
+    async def run() -> None:
+        await asyncio.to_thread(graph.invoke, given(), config)
 
     return run
 
 
-def _fan_out_contenders(width: int) -> dict[str, Contender]:
-    given: Any = {"n": 0}
-    stock = _fan_out(_sync_node(), width).compile()
-    blocking = _fan_out(_blocking_async_node(), width).compile()
-    parallel = parallelize_graph(_fan_out(_sync_node(), width)).compile()
-    parallel_async = parallelize_graph(_fan_out(_blocking_async_node(), width)).compile()
-    contenders = {
-        BASELINE: _ainvoke(_fan_out(_async_node, width).compile(), given),
-        "stock sync nodes, invoke": _invoke(stock, given),
-        f"stock sync nodes, invoke, max_concurrency={width}": _invoke(stock, given, {"max_concurrency": width}),
-        "stock sync nodes, ainvoke": _ainvoke(stock, given),
-        "stock async nodes that call sync DSPy, ainvoke": _ainvoke(blocking, given),
-        "sync nodes, parallelize_graph, ainvoke": _ainvoke(parallel, given),
-        "sync nodes, parallelize_graph, invoke": _invoke(parallel, given),
-        "async nodes that call sync DSPy, parallelize_graph, ainvoke": _ainvoke(parallel_async, given),
-    }
-    if width > SERIAL_LIMIT:
-        del contenders["stock async nodes that call sync DSPy, ainvoke"]
-    return contenders
+def _ainvoke(graph: Graph, given: Callable[[], Any], config: Any = None) -> Run:
+    async def run() -> None:
+        await graph.ainvoke(given(), config)
+
+    return run
 
 
-async def _rounds(
-    contenders: dict[str, Contender], rounds: int, baseline: str
-) -> tuple[dict[str, float], dict[str, list[float]]]:
-    first = {name: await run() for name, run in contenders.items()}
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, run in contenders.items():
-            if first[name] < SLOW_SECONDS or name == baseline:
-                times[name].append(await run())
-    return first, times
+# Measurements
 
 
-def _table(title: str, baseline: str, first: dict[str, float], times: dict[str, list[float]]) -> None:
-    rows = [
-        [
-            name,
-            f"{first[name]:.2f} s",
-            f"{min(seconds, default=first[name]):.2f} s",
-            ratio(seconds, times[baseline]) if seconds else f"{first[name] / first[baseline]:.0f}",
-        ]
-        for name, seconds in times.items()
-    ]
-    show(title, ["", "first run", "best", f"against {baseline.partition(',')[0]}"], rows)
+async def fan_out(lm: Any, width: int, rounds: int, stock: bool = True) -> dict[str, list[tuple[Turn, Turn]]]:
+    """A `Send` of this width, one LM call in each node, no two alike.
+
+    Args:
+        lm: The language model.
+        width: How many nodes.
+        rounds: See `measure()`; stock nodes that don't come to the width have one.
+        stock: Whether stock nodes take part.
+    """
+    new = documents(f"fan-out-{width}")
+
+    def given() -> Any:
+        return {"texts": new(width)}
+
+    def make() -> dict[str, Run]:
+        plain = _fan_out(ask).compile()
+        ours = parallelize_graph(_fan_out(ask)).compile()
+        everybody = {
+            BY_HAND: _ainvoke(_fan_out(ask_by_hand).compile(), given),
+            STOCK["ainvoke"]: _ainvoke(plain, given),
+            STOCK["invoke"]: _invoke(plain, given),
+            f"{STOCK['invoke']}, max_concurrency={width}": _invoke(plain, given, {"max_concurrency": width}),
+            SERIAL: _ainvoke(_fan_out(ask_blocking).compile(), given),
+            OURS["ainvoke"]: _ainvoke(ours, given),
+            OURS["invoke"]: _invoke(parallelize_graph(_fan_out(ask)).compile(), given),
+            OURS["async"]: _ainvoke(parallelize_graph(_fan_out(ask_blocking)).compile(), given),
+        }
+        return {
+            name: run
+            for name, run in everybody.items()
+            if (stock or "stock" not in name) and (name != SERIAL or width <= SERIAL_LIMIT)
+        }
+
+    with dspy.context(lm=lm):
+        predictor = dspy.Predict("question -> summary")  # imports and clients, not measured
+        await asyncio.to_thread(predictor, question=new(1)[0])
+        await predictor.acall(question=new(1)[0])
+        return await measure(make, rounds, once=(*STOCK.values(), SERIAL))
 
 
-async def _fan_outs(widths: list[int], rounds: int) -> None:
-    for width in widths:
-        first, times = await _rounds(_fan_out_contenders(width), rounds, BASELINE)
-        _table(f"{width}-way Send, one LM call of {LATENCY} s each", BASELINE, first, times)
+def _sleeps(state: Any) -> None:
+    time.sleep(BLOCK_SECONDS)
 
 
-async def _blocking(width: int, rounds: int) -> None:
-    stock = _fan_out(_blocking_node(), width).compile()
-    parallel = parallelize_graph(_fan_out(_blocking_node(), width)).compile()
-    contenders = {
-        "stock, ainvoke": _ainvoke(stock, {"n": 0}),
-        "stock, invoke": _invoke(stock, {"n": 0}),
-        "parallelize_graph, ainvoke": _ainvoke(parallel, {"n": 0}),
-        "parallelize_graph, invoke": _invoke(parallel, {"n": 0}),
-    }
-    first, times = await _rounds(contenders, rounds, "stock, ainvoke")
-    _table(f"{width}-way Send, nodes that block for {LATENCY} s", "stock, ainvoke", first, times)
+def _selects(state: Any) -> None:
+    select.select([], [], [], BLOCK_SECONDS)
 
 
-async def _steps(rounds: int) -> None:
-    def step(state: State) -> Any:
-        return {"n": state["n"] + 1}
+def _requests(state: Any) -> None:
+    import requests
 
-    given, config = {"n": 0}, {"recursion_limit": 1010}
-    stock, parallel = _loop(step).compile(), parallelize_graph(_loop(step)).compile()
-    contenders = {
-        "stock, ainvoke": _ainvoke(stock, given, config),
-        "stock, invoke": _invoke(stock, given, config),
-        "parallelize_graph, ainvoke": _ainvoke(parallel, given, config),
-        "parallelize_graph, invoke": _invoke(parallel, given, config),
-    }
-    first, times = await _rounds(contenders, rounds, "stock, ainvoke")
-    _table("1,000 steps of a trivial node and a conditional edge", "stock, ainvoke", first, times)
+    requests.post(
+        state["text"], json={"model": "any", "messages": [{"role": "user", "content": "?"}]}
+    ).raise_for_status()
 
 
-async def _main(options: argparse.Namespace) -> None:
-    if options.server:
-        server = start_server(latency=LATENCY)
-        lm: Any = make_lm(server, "native")
-    else:
-        lm = Stub(LATENCY)
-    with dspy.context(lm=lm, trace=[], disable_history=True):
-        await _fan_outs([20, 200] if options.quick else [20, 200, 1000], 2 if options.quick else 5)
-    await _blocking(200, 1 if options.quick else 3)
-    await _steps(3 if options.quick else 7)
+BLOCKERS: dict[str, Callable[[Any], None]] = {"time.sleep": _sleeps, "requests": _requests, "select": _selects}
+"""Nodes that block; only this library's seams know the first two."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, no 1,000-way fan-out")
-    parser.add_argument("--server", action="store_true", help="a real HTTP server instead of a timer")
-    asyncio.run(_main(parser.parse_args()))
+async def blocking(blocker: str, url: str, width: int, rounds: int) -> dict[str, list[tuple[Turn, Turn]]]:
+    """A `Send` to nodes that block.
+
+    Args:
+        blocker: Of `BLOCKERS`.
+        url: Where requests go.
+        width: How many nodes.
+        rounds: See `measure()`.
+    """
+    node = BLOCKERS[blocker]
+
+    def given() -> Any:
+        return {"texts": [f"{url}/chat/completions"] * width}
+
+    def make() -> dict[str, Run]:
+        return {
+            STOCK["ainvoke"]: _ainvoke(_fan_out(node).compile(), given),
+            STOCK["invoke"]: _invoke(_fan_out(node).compile(), given),
+            f"{STOCK['invoke']}, max_concurrency={width}": _invoke(
+                _fan_out(node).compile(), given, {"max_concurrency": width}
+            ),
+            OURS["ainvoke"]: _ainvoke(parallelize_graph(_fan_out(node)).compile(), given),
+            OURS["invoke"]: _invoke(parallelize_graph(_fan_out(node)).compile(), given),
+        }
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BlockingWarning)
+        return await measure(make, rounds)
 
 
-if __name__ == "__main__":
-    main()
+async def steps(rounds: int) -> dict[str, list[tuple[Turn, Turn]]]:
+    """1,000 steps of a trivial node and a conditional edge."""
+    config = {"recursion_limit": STEPS + 10}
+
+    def given() -> Any:
+        return {"n": 0}
+
+    def make() -> dict[str, Run]:
+        return {
+            STOCK["ainvoke"]: _ainvoke(_loop().compile(), given, config),
+            STOCK["invoke"]: _invoke(_loop().compile(), given, config),
+            OURS["ainvoke"]: _ainvoke(parallelize_graph(_loop()).compile(), given, config),
+            OURS["invoke"]: _invoke(parallelize_graph(_loop()).compile(), given, config),
+        }
+
+    return await measure(make, rounds)
+
+
+async def tables(server: Any, lms: Mapping[str, Any], *, quick: bool, progress: Callable[[str], None]) -> None:
+    """Measure and print everything.
+
+    Args:
+        server: The LM server.
+        lms: Language models by name, for the fan-outs.
+        quick: Few rounds, and no 1,000-way fan-out.
+        progress: Is told what is being measured.
+    """
+    for name, lm in lms.items():
+        for width, rounds in ((20, 2), (200, 1)) if quick else ((20, 5), (200, 5), (1000, 3)):
+            progress(f"langgraph, {width}-way, {name}")
+            show(f"{width}-way Send, one LM call each, {name}", await fan_out(lm, width, rounds), BY_HAND)
+    width = 50 if quick else 100
+    for blocker in BLOCKERS:
+        progress(f"langgraph, nodes that block: {blocker}")
+        turns = await blocking(blocker, server.api_base, width, 1 if quick else 3)
+        show(f"{width}-way Send, nodes that block: {blocker}", turns, STOCK["ainvoke"])
+    progress("langgraph, steps")
+    show(f"{STEPS} steps of a trivial node and a conditional edge", await steps(2 if quick else 7), STOCK["ainvoke"])

@@ -83,3 +83,19 @@ async def test_auto_keeps_a_blocking_program_in_threads_and_a_clean_one_on_the_l
 
 def test_nothing_is_learned_of_a_new_blocking_class():
     assert placement_of(blocking.blocking("after")).state == "probation"
+
+
+async def test_langgraph_contenders_make_one_call_in_each_node():
+    langgraph_fanout = pytest.importorskip("benchmarks.langgraph_fanout", exc_type=ImportError)
+    lm = Stub()
+    calls: list[int] = []
+    lm._enter = calls.append  # type: ignore[method-assign]
+    turns = await langgraph_fanout.fan_out(lm, 5, 1)
+    assert {langgraph_fanout.BY_HAND, langgraph_fanout.SERIAL, *langgraph_fanout.OURS.values()} < set(turns)
+    assert calls.count(1) == 2 + len(turns) * 2 * 5  # two to warm up; each runs twice
+
+
+def test_nothing_is_learned_of_a_new_graphs_nodes():
+    langgraph_fanout = pytest.importorskip("benchmarks.langgraph_fanout", exc_type=ImportError)
+    first, second = (langgraph_fanout._unknown(langgraph_fanout.ask) for _ in range(2))
+    assert placement_of(first) is not placement_of(second)
