@@ -14,6 +14,7 @@ from . import seams
 from .bridge import Engine, check_engine
 from .errors import DecorationError
 from .generated import check_module, give_twins, is_coverable, look_up, make_aforward, replaces_call
+from .seams import parallelizer
 
 __all__ = ["AsyncModuleMixin", "async_module", "install", "uninstall"]
 
@@ -129,7 +130,7 @@ class AsyncModuleMixin:
             async_module(cls, engine=cls._bridge_engine)
 
 
-def install(*, engine: Engine = "auto") -> None:
+def install(*, engine: Engine = "auto", executors: bool = False) -> None:
     """Make every forward-only module awaitable: yours, DSPy's own and other packages'.
 
     Covers classes that exist and those yet to be defined, among them `dspy.BestOfN`, `Refine`,
@@ -139,6 +140,8 @@ def install(*, engine: Engine = "auto") -> None:
 
     Args:
         engine: `"auto"`, `"loop"` or `"thread"`; classes decorated with their own choice keep it.
+        executors: Whether the items of `dspy.Parallel`, `Module.batch`, `dspy.Evaluate` and all optimizers run on the
+            event loop instead of in DSPy's threads, from sync code too. `num_threads` then means items in flight.
 
     Raises:
         UnknownEngineError: For an unknown engine.
@@ -160,6 +163,7 @@ def install(*, engine: Engine = "auto") -> None:
     check_engine(engine)
     _installation.install(engine)
     seams.install()
+    parallelizer.use_loop(engine if executors else None)
 
 
 def uninstall() -> None:
@@ -177,6 +181,7 @@ def uninstall() -> None:
         assert not hasattr(dspy.BestOfN, "aforward")
         ```
     """
+    parallelizer.use_loop(None)
     seams.uninstall()  # first: some are around what the installation has put there
     _installation.uninstall()
 

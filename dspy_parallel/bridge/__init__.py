@@ -15,7 +15,7 @@ from .engines import (
     start,
 )
 from .placement import Placement, placement_of
-from .portal import run_sync
+from .portal import run_sync, serving_loop
 from .threads import run_in_thread
 
 __all__ = [
@@ -32,5 +32,6 @@ __all__ = [
     "run",
     "run_in_thread",
     "run_sync",
+    "serving_loop",
     "start",
 ]

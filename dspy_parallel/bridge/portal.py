@@ -23,7 +23,7 @@ from ..errors import BridgeError
 from .engines import Engine, await_, check_engine, in_bridge, is_coroutine_function, start
 from .threads import Outcome
 
-__all__ = ["run_sync"]
+__all__ = ["run_sync", "serving_loop"]
 
 T = TypeVar("T")
 _MISSING = object()
@@ -104,6 +104,22 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def serving_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that work of the calling code belongs on.
+
+    That is its program's own, or outside of programs the one that serves sync callers; None in callbacks and
+    coroutines on that very loop, which can only block it.
+    """
+    if in_bridge():
+        return await_(_running_loop())
+    portal = _the_portal()
+    return None if portal.is_mine else portal.loop
+
+
+async def _running_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
 
 
 def run_sync(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kwargs: Any) -> T:

@@ -15,6 +15,7 @@ from . import (  # noqa: F401
     interpreters,
     langchain,
     lms,
+    parallelizer,
     retrieval,
     stdlib,
     streaming,
