@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from . import bridge, seams
+from . import bridge, overlapping, seams
 from .bridge import Engine
 
 __all__ = ["run", "run_sync"]
@@ -25,8 +25,14 @@ def _documented_as(original: Callable[..., Any]) -> Callable[[F], F]:
 
 
 @_documented_as(bridge.run)
-async def run(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kwargs: Any) -> T:  # noqa: D103
+async def run(  # noqa: D103
+    fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", overlap: bool = False, **kwargs: Any
+) -> T:
     seams.install()
+    if overlap:
+        bridge.check_engine(engine)
+        result: T = await overlapping.start(fn, args, kwargs, engine)
+        return result
     return await bridge.run(fn, *args, engine=engine, **kwargs)
 
 

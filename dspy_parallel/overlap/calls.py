@@ -1,0 +1,213 @@
+"""What calling something gives, and when it may be called ahead of its turn."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+import dspy
+import pydantic
+
+from . import builtin_calls, expressions, purity, regards, statements
+from .facts import parameters_of
+from .frame import Frame, LocalFunction, reachable
+from .sources import source_of
+from .strands import Halted, Strand
+
+__all__ = ["apply", "call", "enter"]
+
+MAX_DEPTH = 40
+"""How deep the scout follows calls."""
+
+_BUILTIN_MODULES = frozenset({dspy.Predict, dspy.ChainOfThought, dspy.MultiChainComparison})
+"""Modules of DSPy's own that do nothing but call predictors."""
+
+
+def call(frame: Frame, node: ast.Call) -> Any:
+    """The value of a call expression."""
+    callee = frame.force(expressions.evaluate(frame, node.func))
+    if callee is super and not node.args:
+        return _super(frame)
+    lazily = builtin_calls.lazy(frame, callee, node)
+    if lazily is not None:
+        return lazily()
+    args: list[Any] = []
+    for argument in node.args:
+        if isinstance(argument, ast.Starred):
+            args += expressions.iterate(frame, expressions.evaluate(frame, argument.value))
+        else:
+            args.append(expressions.evaluate(frame, argument))
+    kwargs: dict[str, Any] = {}
+    for keyword in node.keywords:
+        value = expressions.evaluate(frame, keyword.value)
+        if keyword.arg is None:
+            value = frame.force(value)
+            if not isinstance(value, dict):
+                value = {name: value[name] for name in value.keys()}  # noqa: SIM118 - a Prediction or Example
+            kwargs.update(value)
+        else:
+            kwargs[keyword.arg] = value
+    return apply(frame, callee, args, kwargs)
+
+
+def apply(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """The value of calling something."""
+    while isinstance(callee, functools.partial):
+        args, kwargs = [*callee.args, *args], {**callee.keywords, **kwargs}
+        callee = callee.func
+    declaration = purity.declared(callee)
+    if declaration == "ordered":
+        raise Halted(f"{_name(callee)} is declared @ordered")
+    if declaration == "pure" and not isinstance(callee, type):
+        return frame.scout.issue(frame, callee, args, kwargs)
+    if isinstance(callee, LocalFunction):
+        return enter(frame, callee, args, kwargs)
+    if isinstance(callee, dspy.Module):
+        return _module(frame, callee, args, kwargs)
+    if purity.is_structural(callee):
+        return builtin_calls.structural(frame, callee, args, kwargs)
+    if purity.is_silent(callee):
+        return None
+    if purity.is_harmless(callee):
+        return frame.scout.unknown(f"{_name(callee)}()")
+    if isinstance(callee, types.MethodType):
+        return _method(frame, callee, args, kwargs)
+    if isinstance(callee, types.BuiltinMethodType) and purity.is_builtin(type(callee.__self__)):
+        return builtin_calls.method(frame, callee, args, kwargs)
+    if purity.is_pure_function(callee):
+        return builtin_calls.pure(frame, callee, args, kwargs)
+    if isinstance(callee, type):
+        return _instance(frame, callee, args, kwargs)
+    if isinstance(callee, types.FunctionType):
+        return enter(frame, callee, args, kwargs)
+    raise Halted(f"{_name(callee)} may have effects")
+
+
+def _name(callee: Any) -> str:
+    return str(getattr(callee, "__qualname__", None) or type(callee).__qualname__)
+
+
+def _super(frame: Frame) -> Any:
+    inner: Frame = frame
+    while inner.outer is not None:
+        inner = inner.outer
+    assert inner.function is not None
+    source = source_of(inner.function)
+    assert source.node is not None
+    return super(inner.load("__class__"), inner.load(parameters_of(source.node.args)[0]))
+
+
+def _module(frame: Frame, module: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    cls = type(module)
+    if cls is dspy.Predict and not args:
+        return frame.scout.issue(frame, module, args, kwargs)
+    if cls.__call__ is not dspy.Module.__call__:
+        raise Halted(f"{cls.__qualname__} has a `__call__` of its own")
+    if cls.__module__.startswith("dspy.") and cls not in _BUILTIN_MODULES:
+        raise Halted(f"{cls.__qualname__} may have effects")
+    forward = vars(module).get("forward")
+    if forward is None:
+        forward = types.MethodType(cls.forward, module)
+    return apply(frame, forward, args, kwargs)
+
+
+def _method(frame: Frame, method: types.MethodType, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    owner, function = method.__self__, method.__func__
+    if type(owner) in purity.RECORDS:
+        if function.__name__ not in purity.READERS[type(owner)]:
+            raise Halted(f"`{function.__name__}` of a {type(owner).__name__} may have effects")
+        return frame.lift(f"`.{function.__name__}()`", lambda owner, *a: method(*a, **kwargs), owner, *args)
+    if isinstance(owner, pydantic.BaseModel) and getattr(function, "__module__", "").startswith("pydantic."):
+        return frame.lift(f"`.{function.__name__}()`", lambda *a: method(*a, **kwargs), *args)
+    if not isinstance(function, types.FunctionType):
+        raise Halted(f"{_name(method)} may have effects")
+    if function.__module__.startswith("dspy.") and isinstance(owner, dspy.Module) and function.__name__ != "forward":
+        if function.__name__ in purity.MODULE_READERS:
+            return method(*args, **kwargs)
+        raise Halted(f"{_name(method)} may have effects")
+    return enter(frame, function, [owner, *args], kwargs)
+
+
+def _instance(frame: Frame, cls: type, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    if not purity.is_pure_class(cls):
+        raise Halted(f"making a {cls.__qualname__} may have effects")
+    if cls in purity.RECORDS and not args:
+        return cls(**kwargs)
+    names = list(kwargs)
+    return frame.lift(
+        f"a {cls.__qualname__}",
+        lambda *values: cls(*values[: len(args)], **dict(zip(names, values[len(args) :], strict=True))),
+        *args,
+        *kwargs.values(),
+    )
+
+
+# Functions whose source can be read
+
+
+def enter(frame: Frame, function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Interpret a function's body."""
+    function = getattr(function, "__overlap_original__", function)
+    if frame.depth >= MAX_DEPTH:
+        raise Halted("calls are nested too deeply")
+    if isinstance(function, LocalFunction):
+        node: Any = function.node
+        defaults, named = function.defaults, function.keyword_defaults
+    else:
+        source = source_of(function)
+        if source.node is None:
+            raise Halted(source.problem)
+        node = source.node
+        adopt = frame.scout.outside.adopt
+        defaults = tuple(adopt(value) for value in function.__defaults__ or ())
+        named = {name: adopt(value) for name, value in (function.__kwdefaults__ or {}).items()}
+    names = bind(node.args, defaults, named, list(args), kwargs)
+
+    def run(strand: Strand, caller: Frame) -> Any:
+        if isinstance(function, LocalFunction):
+            outer = function.frame if strand is frame.strand else function.frame.at(strand)
+            inner = Frame(frame.scout, strand, names, outer=outer, depth=frame.depth + 1)
+        else:
+            inner = Frame(frame.scout, strand, names, function=function, depth=frame.depth + 1)
+        inner.line = node.lineno
+        return statements.run_body(inner, node)
+
+    first = names[parameters_of(node.args)[0]] if args and not isinstance(function, LocalFunction) else None
+    regard = regards.of_function(frame, function, first)
+    if regard.is_opaque:
+        return run(frame.strand, frame)
+    reads = reachable([*names.values(), *([function] if isinstance(function, LocalFunction) else [])])
+    what = f"what `{getattr(node, 'name', 'a lambda')}` returns"
+    return frame.strand.fork(lambda strand: run(strand, frame), what, reads, regard.writes(reads))
+
+
+def bind(
+    arguments: ast.arguments,
+    defaults: tuple[Any, ...],
+    named_defaults: dict[str, Any],
+    args: list[Any],
+    kwargs: dict[str, Any],
+) -> dict[str, Any]:
+    """The parameters' values, as Python binds them."""
+    positional = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
+    names: dict[str, Any] = dict(zip(positional[len(positional) - len(defaults) :], defaults, strict=True))
+    names.update(named_defaults)
+    names.update(zip(positional, args, strict=False))
+    if arguments.vararg is not None:
+        names[arguments.vararg.arg] = tuple(args[len(positional) :])
+    elif len(args) > len(positional):
+        raise TypeError("too many positional arguments")
+    known = {*positional[len(arguments.posonlyargs) :], *(argument.arg for argument in arguments.kwonlyargs)}
+    names.update({name: value for name, value in kwargs.items() if name in known})
+    rest = {name: value for name, value in kwargs.items() if name not in known}
+    if arguments.kwarg is not None:
+        names[arguments.kwarg.arg] = rest
+    elif rest:
+        raise TypeError("unexpected keyword arguments")
+    return names
+
+
+Work = Callable[[Frame], Any]

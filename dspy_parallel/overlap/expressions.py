@@ -1,0 +1,443 @@
+"""What an expression's value is, or will be.
+
+Nothing here waits for an LM if it can be helped: an operation on a value that is not there yet gives a value that is
+not there yet.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dspy
+
+from . import attributes, calls, purity, regards
+from .facts import facts_of
+from .frame import Frame, LocalFunction, blockers, reachable
+from .strands import Halted, Pending, Strand
+
+__all__ = ["assign", "evaluate", "iterate", "truth"]
+
+_BINARY: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.LShift: operator.lshift,
+    ast.RShift: operator.rshift,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
+    ast.BitAnd: operator.and_,
+    ast.MatMult: operator.matmul,
+}
+_IN_PLACE: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.iadd,
+    ast.BitOr: operator.ior,
+    ast.BitAnd: operator.iand,
+    ast.Sub: operator.isub,
+    ast.BitXor: operator.ixor,
+    ast.Mult: operator.imul,
+}
+_UNARY: dict[type, Callable[[Any], Any]] = {
+    ast.Not: operator.not_,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+    ast.Invert: operator.invert,
+}
+_COMPARE: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
+}
+
+
+def evaluate(frame: Frame, node: ast.expr) -> Any:
+    """The value of an expression, perhaps `Pending`."""
+    handler = _HANDLERS.get(type(node))
+    if handler is None:
+        raise Halted(f"`{type(node).__name__.lower()}` is not understood")
+    return handler(frame, node)
+
+
+def truth(frame: Frame, value: Any) -> bool:
+    """Whether a value counts as true; waits for it."""
+    value = frame.force(value)
+    check_plain(value)
+    if type(value) in purity.BOXES:
+        frame.strand.touch(value)
+    return bool(value)
+
+
+def check_plain(*values: Any) -> None:
+    """Refuse values whose operators are the user's code."""
+    for value in values:
+        if not purity.is_plain(type(value)):
+            raise Halted(f"operators of {type(value).__name__} are code of your own")
+
+
+def _lift(frame: Frame, what: str, op: Callable[..., Any], *operands: Any) -> Any:
+    def checked(*values: Any) -> Any:
+        check_plain(*values)
+        return op(*values)
+
+    return frame.lift(what, checked, *operands)
+
+
+def _name(frame: Frame, node: ast.Name) -> Any:
+    return frame.load(node.id)
+
+
+def _constant(frame: Frame, node: ast.Constant) -> Any:
+    return node.value
+
+
+def _attribute(frame: Frame, node: ast.Attribute) -> Any:
+    owner = evaluate(frame, node.value)
+    name = frame.unmangled(node.attr)
+    if type(owner) is Pending and not owner.done:
+        what = f"`.{name}` of {owner.what}"
+        return frame.strand.fork(
+            lambda strand: attributes.get(frame.at(strand), strand.force(owner), name), what, owner.boxes
+        )
+    return attributes.get(frame, frame.force(owner), name)
+
+
+def _subscript(frame: Frame, node: ast.Subscript) -> Any:
+    owner = evaluate(frame, node.value)
+    key = evaluate(frame, node.slice)
+
+    def get(strand: Strand) -> Any:
+        inner = frame.at(strand)
+        container, index = strand.force(owner), inner.ready(key)
+        if isinstance(container, type):  # list[str] and the like
+            return container[index]
+        check_plain(container)
+        if type(container) in purity.BOXES:
+            strand.touch(container)
+        return inner.scout.outside.adopt(container[index])
+
+    waits = type(owner) is Pending or blockers(frame.strand, key) or not frame.strand.is_free(owner)
+    return frame.strand.fork(get, "an item", reachable([owner])) if waits else get(frame.strand)
+
+
+def _slice(frame: Frame, node: ast.Slice) -> Any:
+    parts = [None if part is None else evaluate(frame, part) for part in (node.lower, node.upper, node.step)]
+    return frame.lift("a slice", slice, *parts)
+
+
+def _binary(frame: Frame, node: ast.BinOp) -> Any:
+    return binary(frame, _BINARY[type(node.op)], evaluate(frame, node.left), evaluate(frame, node.right))
+
+
+def binary(frame: Frame, op: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
+    """The result of a binary operator."""
+    left, right = _settled(left), _settled(right)
+    joins = type(left) in (list, tuple) and (type(right) is type(left) or op is operator.mul)
+    if joins and frame.strand.is_free(left) and frame.strand.is_free(right) and type(right) is not Pending:
+        return op(left, right)  # looks at no item
+    return _lift(frame, "an expression", op, left, right)
+
+
+def in_place(frame: Frame, kind: type, left: Any, right: Any) -> Any:
+    """The result of an augmented assignment's operator."""
+    left, right = _settled(left), _settled(right)
+    op = _IN_PLACE.get(kind, _BINARY[kind])
+    if type(left) in purity.BOXES:
+        if type(left) is list and kind is ast.Add:
+            items = iterate(frame, right)
+            frame.touch(left, lambda: left.extend(items), "`+=`", writing=True)
+        else:
+            known = frame.ready(right)
+            frame.touch(left, lambda: op(left, known), "`+=`", writing=True)
+        return left
+    if type(left) is Pending and left.boxes:
+        return in_place(frame, kind, frame.force(left), right)
+    return binary(frame, _BINARY[kind], left, right)
+
+
+def _settled(value: Any) -> Any:
+    return value.value if type(value) is Pending and value.done else value
+
+
+def _unary(frame: Frame, node: ast.UnaryOp) -> Any:
+    return _lift(frame, "an expression", _UNARY[type(node.op)], evaluate(frame, node.operand))
+
+
+def _compare(frame: Frame, node: ast.Compare) -> Any:
+    if len(node.ops) == 1:
+        left, right = evaluate(frame, node.left), evaluate(frame, node.comparators[0])
+        op = _COMPARE[type(node.ops[0])]
+        if isinstance(node.ops[0], (ast.Is, ast.IsNot)):
+            if type(_settled(left)) is not Pending and type(_settled(right)) is not Pending:
+                return op(_settled(left), _settled(right))
+            return frame.lift("a comparison", op, left, right)
+        return _lift(frame, "a comparison", op, left, right)
+
+    def chain(inner: Frame) -> Any:
+        left = inner.ready(evaluate(inner, node.left))
+        result: Any = True
+        for op, comparator in zip(node.ops, node.comparators, strict=True):
+            right = inner.ready(evaluate(inner, comparator))
+            check_plain(left, right)
+            result = _COMPARE[type(op)](left, right)
+            if not result:
+                break
+            left = right
+        return result
+
+    return fork(frame, node, chain, "a comparison")
+
+
+def fork(frame: Frame, node: ast.AST, work: Callable[[Frame], Any], what: str) -> Any:
+    """Work on an expression in a strand of its own, if nothing that comes after it can depend on that."""
+    facts = facts_of(node)
+    regard = regards.of(frame, facts)
+    if facts.stores or regard.is_opaque:
+        return work(frame)
+    reads = reachable(frame.values_of(facts.loads))
+    return frame.strand.fork(lambda strand: work(frame.at(strand)), what, reads, regard.writes(reads))
+
+
+def _bool(frame: Frame, node: ast.BoolOp) -> Any:
+    wants = isinstance(node.op, ast.Or)
+
+    def work(inner: Frame) -> Any:
+        value: Any = None
+        for index, operand in enumerate(node.values):
+            value = evaluate(inner, operand)
+            if index < len(node.values) - 1 and truth(inner, value) is wants:
+                return value
+        return value
+
+    return fork(frame, node, work, "a condition")
+
+
+def _if(frame: Frame, node: ast.IfExp) -> Any:
+    def work(inner: Frame) -> Any:
+        chosen = node.body if truth(inner, evaluate(inner, node.test)) else node.orelse
+        return evaluate(inner, chosen)
+
+    return fork(frame, node, work, "a conditional expression")
+
+
+def _items(frame: Frame, nodes: list[ast.expr]) -> list[Any]:
+    items: list[Any] = []
+    for node in nodes:
+        if isinstance(node, ast.Starred):
+            items += iterate(frame, evaluate(frame, node.value))
+        else:
+            items.append(evaluate(frame, node))
+    return items
+
+
+def _list(frame: Frame, node: ast.List) -> Any:
+    return _items(frame, node.elts)
+
+
+def _tuple(frame: Frame, node: ast.Tuple) -> Any:
+    return tuple(_items(frame, node.elts))
+
+
+def _set(frame: Frame, node: ast.Set) -> Any:
+    return _lift(frame, "a set", lambda *items: set(items), *_items(frame, node.elts))
+
+
+def _dict(frame: Frame, node: ast.Dict) -> Any:
+    result: dict[Any, Any] = {}
+    for key, value in zip(node.keys, node.values, strict=True):
+        if key is None:
+            other = frame.force(evaluate(frame, value))
+            check_plain(other)
+            frame.strand.touch(other)
+            result.update(other)
+        else:
+            known = frame.ready(evaluate(frame, key))
+            check_plain(known)
+            result[known] = evaluate(frame, value)
+    return result
+
+
+def _joined(frame: Frame, node: ast.JoinedStr) -> Any:
+    parts = [evaluate(frame, part) for part in node.values]
+    return _lift(frame, "an f-string", lambda *texts: "".join(texts), *parts)
+
+
+def _formatted(frame: Frame, node: ast.FormattedValue) -> Any:
+    value = evaluate(frame, node.value)
+    spec = "" if node.format_spec is None else evaluate(frame, node.format_spec)
+    convert = {ord("s"): str, ord("r"): repr, ord("a"): ascii}.get(node.conversion, lambda value: value)
+    return _lift(frame, "an f-string", lambda value, spec: format(convert(value), spec), value, spec)
+
+
+def _walrus(frame: Frame, node: ast.NamedExpr) -> Any:
+    value = evaluate(frame, node.value)
+    frame.store(node.target.id, value)
+    return value
+
+
+def _lambda(frame: Frame, node: ast.Lambda) -> Any:
+    return function(frame, node)
+
+
+def function(frame: Frame, node: ast.Lambda | ast.FunctionDef) -> LocalFunction:
+    """The function that a lambda or a `def` makes."""
+    arguments = node.args
+    defaults = tuple(evaluate(frame, default) for default in arguments.defaults)
+    named = {
+        argument.arg: evaluate(frame, default)
+        for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if default is not None
+    }
+    return LocalFunction(node, frame, defaults, named)
+
+
+# Comprehensions
+
+
+def _comprehension(frame: Frame, node: Any) -> Any:
+    def work(inner: Frame) -> Any:
+        scope = Frame(inner.scout, inner.strand, {}, outer=inner, is_comprehension=True, depth=inner.depth)
+        scope.line = inner.line
+        entries = _clauses(scope, node, 0)
+        if isinstance(node, ast.DictComp):
+            return {scope.ready(key): value for key, value in entries}
+        if isinstance(node, ast.SetComp):
+            return _lift(scope, "a set", lambda *items: set(items), *entries)
+        return list(entries)
+
+    return fork(frame, node, work, "a comprehension")
+
+
+def _clauses(scope: Frame, node: Any, depth: int) -> Iterator[Any]:
+    if depth == len(node.generators):
+        if isinstance(node, ast.DictComp):
+            yield evaluate(scope, node.key), evaluate(scope, node.value)
+        else:
+            yield evaluate(scope, node.elt)
+        return
+    clause = node.generators[depth]
+    items = iterate(scope, evaluate(scope, clause.iter))
+    if not clause.ifs:
+        for item in items:
+            assign(scope, clause.target, item, comprehension=True)
+            yield from _clauses(scope, node, depth + 1)
+        return
+    # All conditions are certain to be asked, whatever the answers.
+    asked: list[tuple[dict[str, Any], Any]] = []
+    for item in items:
+        assign(scope, clause.target, item, comprehension=True)
+        asked.append((dict(scope.names), _all(scope, clause.ifs)))
+    for names, answer in asked:
+        scope.names = names
+        if truth(scope, answer):
+            yield from _clauses(scope, node, depth + 1)
+
+
+def _all(scope: Frame, conditions: list[ast.expr]) -> Any:
+    if len(conditions) == 1:
+        return evaluate(scope, conditions[0])
+    both = ast.BoolOp(ast.And(), conditions)
+    return evaluate(scope, both)
+
+
+def iterate(frame: Frame, value: Any) -> list[Any]:
+    """The items of something that can be iterated; waits for it, but not for them."""
+    value = frame.force(value)
+    check_plain(value)
+    if type(value) in purity.BOXES:
+        frame.strand.touch(value)
+    if isinstance(value, (dspy.Module, types.GeneratorType)):
+        raise Halted(f"iterating over {type(value).__name__} runs code of your own")
+    return list(value)
+
+
+# Assignments
+
+
+def assign(frame: Frame, target: ast.expr, value: Any, *, comprehension: bool = False) -> None:
+    """Bind a target to a value."""
+    if isinstance(target, ast.Name):
+        if comprehension:
+            frame.names[target.id] = value
+        else:
+            frame.store(target.id, value)
+    elif isinstance(target, (ast.Tuple, ast.List)):
+        _unpack(frame, target.elts, value, comprehension=comprehension)
+    elif isinstance(target, ast.Subscript):
+        owner = frame.force(evaluate(frame, target.value))
+        key = frame.ready(evaluate(frame, target.slice))
+        if type(owner) not in purity.BOXES:
+            raise Halted(f"an item of {type(owner).__name__} is set")
+        check_plain(key)
+        if isinstance(key, slice):
+            value = iterate(frame, value)
+        frame.touch(owner, lambda: operator.setitem(owner, key, value), "an item", writing=True)
+    elif isinstance(target, ast.Attribute):
+        owner = frame.force(evaluate(frame, target.value))
+        attributes.put(frame, owner, frame.unmangled(target.attr), value)
+    else:
+        raise Halted(f"`{type(target).__name__.lower()}` as a target is not understood")
+
+
+def _unpack(frame: Frame, targets: list[ast.expr], value: Any, *, comprehension: bool) -> None:
+    star = next((index for index, target in enumerate(targets) if isinstance(target, ast.Starred)), None)
+    if type(value) is Pending and not value.done and star is None:
+        for index, target in enumerate(targets):
+            item = frame.strand.fork(
+                lambda strand, index=index: iterate(frame.at(strand), strand.force(value))[index],
+                f"item {index} of {value.what}",
+                value.boxes,
+            )
+            assign(frame, target, item, comprehension=comprehension)
+        return
+    items = iterate(frame, value)
+    if star is not None:
+        rest = len(items) - len(targets) + 1
+        items = [*items[:star], items[star : star + rest], *items[star + rest :]]
+    for target, item in zip(targets, items, strict=True):
+        inner = target.value if isinstance(target, ast.Starred) else target
+        assign(frame, inner, item, comprehension=comprehension)
+
+
+def _call(frame: Frame, node: ast.Call) -> Any:
+    return calls.call(frame, node)
+
+
+_HANDLERS: dict[type, Callable[[Frame, Any], Any]] = {
+    ast.Name: _name,
+    ast.Constant: _constant,
+    ast.Attribute: _attribute,
+    ast.Subscript: _subscript,
+    ast.Slice: _slice,
+    ast.BinOp: _binary,
+    ast.UnaryOp: _unary,
+    ast.Compare: _compare,
+    ast.BoolOp: _bool,
+    ast.IfExp: _if,
+    ast.List: _list,
+    ast.Tuple: _tuple,
+    ast.Set: _set,
+    ast.Dict: _dict,
+    ast.JoinedStr: _joined,
+    ast.FormattedValue: _formatted,
+    ast.NamedExpr: _walrus,
+    ast.Lambda: _lambda,
+    ast.ListComp: _comprehension,
+    ast.SetComp: _comprehension,
+    ast.DictComp: _comprehension,
+    ast.GeneratorExp: _comprehension,
+    ast.Call: _call,
+}

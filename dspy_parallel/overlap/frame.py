@@ -1,0 +1,239 @@
+"""Where a piece of the program is interpreted: its names, its strand, its place in the source."""
+
+from __future__ import annotations
+
+import builtins
+import copy
+import types
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from . import purity
+from .sources import source_of
+from .strands import UNBOUND, Halted, Pending, Strand
+
+if TYPE_CHECKING:
+    from .scout import Scout
+
+__all__ = ["Frame", "LocalFunction", "Returned", "blockers", "reachable"]
+
+
+class LocalFunction:
+    """A function or lambda that the program defined, and the scout calls itself."""
+
+    __slots__ = ("defaults", "frame", "keyword_defaults", "node")
+
+    def __init__(self, node: Any, frame: Frame, defaults: tuple[Any, ...], keyword_defaults: dict[str, Any]) -> None:
+        self.node = node
+        self.frame = frame
+        self.defaults = defaults
+        self.keyword_defaults = keyword_defaults
+
+
+class Returned:
+    """How a body was left: with this value."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Frame:
+    """One call of a function, or a comprehension in it, as far as one strand works on it."""
+
+    def __init__(
+        self,
+        scout: Scout,
+        strand: Strand,
+        names: dict[str, Any],
+        *,
+        function: types.FunctionType | None = None,
+        outer: Frame | None = None,
+        is_comprehension: bool = False,
+        depth: int = 0,
+    ) -> None:
+        self.scout = scout
+        self.strand = strand
+        self.names = names
+        self.function = function if function is not None or outer is None else outer.function
+        self.outer = outer
+        self.is_comprehension = is_comprehension
+        self.depth = depth
+        self.line = 0
+
+    def at(self, strand: Strand, memo: dict[int, Frame] | None = None) -> Frame:
+        """The same for another strand: what is assigned from here on is not seen there, nor the other way round."""
+        memo = {} if memo is None else memo
+        if id(self) not in memo:
+            twin = memo[id(self)] = copy.copy(self)
+            twin.strand = strand
+            twin.names = dict(self.names)
+            if self.outer is not None:
+                twin.outer = self.outer.at(strand, memo)
+        return memo[id(self)]
+
+    # Names
+
+    def load(self, name: str) -> Any:
+        """The value of a name."""
+        frame: Frame | None = self
+        while frame is not None:
+            if name in frame.names:
+                value = frame.names[name]
+                if value is UNBOUND:
+                    raise Halted(f"`{name}` may have no value")
+                return value
+            frame = frame.outer
+        function = self.function
+        assert function is not None
+        if name in function.__code__.co_freevars and function.__closure__ is not None:
+            cell = function.__closure__[function.__code__.co_freevars.index(name)]
+            try:
+                return self.scout.outside.adopt(cell.cell_contents)
+            except ValueError:
+                raise Halted(f"`{name}` has no value yet") from None
+        if name in function.__globals__:
+            return self.scout.outside.adopt(function.__globals__[name])
+        try:
+            return getattr(builtins, name)
+        except AttributeError:
+            raise Halted(f"`{name}` is not defined") from None
+
+    def store(self, name: str, value: Any) -> None:
+        """Assign a name."""
+        frame = self
+        while frame.is_comprehension and frame.outer is not None:
+            frame = frame.outer
+        frame.names[name] = value
+
+    def values_of(self, names: Iterable[str]) -> list[Any]:
+        """The values of those of the names that are the program's own variables."""
+        values: list[Any] = []
+        for name in names:
+            frame: Frame | None = self
+            while frame is not None:
+                if name in frame.names:
+                    values.append(frame.names[name])
+                    break
+                frame = frame.outer
+        return values
+
+    @property
+    def place(self) -> str:
+        """Where it is in the source: `file.py:12`."""
+        code = None if self.function is None else self.function.__code__
+        return f"{'?' if code is None else code.co_filename}:{self.line}"
+
+    def unmangled(self, name: str) -> str:
+        """A private name as the class knows it."""
+        if name.startswith("__") and not name.endswith("__") and self.function is not None:
+            mangling = source_of(self.function).mangling
+            return f"_{mangling}{name}" if mangling else name
+        return name
+
+    # Values
+
+    def ready(self, value: Any) -> Any:
+        """The value with nothing pending in it, even if that has to be waited for."""
+        return _ready(self.strand, value, set())
+
+    def force(self, value: Any) -> Any:
+        """The value itself; what it contains may still be pending."""
+        return self.strand.force(value)
+
+    def lift(self, what: str, op: Callable[..., Any], *operands: Any) -> Any:
+        """Apply a function without effects to values that may be pending; the result is pending then, too."""
+        if not any(blockers(self.strand, operand) for operand in operands):
+            return op(*operands)
+
+        def compute(strand: Strand) -> Any:
+            return op(*(_ready(strand, operand, set()) for operand in operands))
+
+        return self.strand.fork(compute, what, reachable(operands))
+
+    def touch(self, box: Any, change: Callable[[], Any], what: str, *, writing: bool) -> Any:
+        """Do something to a container when it is its turn, without looking at what it contains."""
+        if self.strand.is_free(box, writing=writing):
+            return change()
+
+        def wait(strand: Strand) -> Any:
+            strand.touch(box, writing=writing)
+            return change()
+
+        return self.strand.fork(wait, what, [box], [box] if writing else ())
+
+
+def _children(value: Any) -> Iterable[Any]:
+    cls = type(value)
+    if cls in purity.RECORDS:
+        return [value._store]
+    if cls not in purity.CONTAINERS:
+        return ()
+    return [*value.keys(), *value.values()] if isinstance(value, dict) else list(value)
+
+
+def blockers(strand: Strand, value: Any, seen: set[int] | None = None) -> bool:
+    """Whether anything in a value is pending, or not this strand's turn."""
+    cls = type(value)
+    if cls is Pending:
+        return not value.done or blockers(strand, value.value, seen)
+    if cls not in purity.CONTAINERS and cls not in purity.RECORDS:
+        return False
+    seen = set() if seen is None else seen
+    if id(value) in seen:
+        return False
+    seen.add(id(value))
+    if not strand.is_free(value):
+        return True
+    return any(type(child) is Pending or blockers(strand, child, seen) for child in _children(value))
+
+
+def reachable(values: Iterable[Any]) -> list[Any]:
+    """All containers and records that can be got at from these values."""
+    found: dict[int, Any] = {}
+    todo = list(values)
+    while todo:
+        value = todo.pop()
+        if type(value) is Pending:
+            todo += [value.value] if value.done else value.boxes
+        elif isinstance(value, LocalFunction):
+            frame: Frame | None = value.frame
+            while frame is not None:
+                todo += frame.names.values()
+                frame = frame.outer
+                if len(found) > 10_000:
+                    break
+        elif (type(value) in purity.CONTAINERS or type(value) in purity.RECORDS) and id(value) not in found:
+            found[id(value)] = value
+            todo += _children(value)
+    return list(found.values())
+
+
+def _ready(strand: Strand, value: Any, seen: set[int]) -> Any:
+    value = strand.force(value)
+    cls = type(value)
+    if cls is tuple:
+        items = tuple(_ready(strand, item, seen) for item in value)
+        return value if all(a is b for a, b in zip(items, value, strict=True)) else items
+    if cls in purity.RECORDS:
+        strand.touch(value)
+        _ready(strand, value._store, seen)
+        return value
+    if cls not in purity.CONTAINERS or id(value) in seen:
+        return value
+    seen.add(id(value))
+    strand.touch(value)
+    if isinstance(value, dict):
+        for key in list(value):
+            item = value[key]
+            known = _ready(strand, item, seen)
+            if known is not item:
+                value[key] = known
+    elif cls is list or isinstance(value, __import__("collections").deque):
+        for index in range(len(value)):
+            item = value[index]
+            known = _ready(strand, item, seen)
+            if known is not item:
+                value[index] = known
+    return value

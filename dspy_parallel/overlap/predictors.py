@@ -1,0 +1,120 @@
+"""Predictor calls of either side, and which of them the scout may make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import dspy
+from dspy.dsp.utils.settings import settings
+
+from ..seams.table import Seam, register
+from . import purity
+from .outside import private_copy
+from .session import Call, Current, current
+from .wire import HAS_ONE_FUNCTION
+
+__all__ = ["why_not"]
+
+
+def why_not(predictor: Any, inputs: dict[str, Any]) -> str | None:
+    """Why a predictor may not be called ahead of its turn; None if it may. In the context of the call."""
+    if {"forward", "__call__"} & vars(predictor).keys():
+        return "its `forward` was replaced"
+    if predictor.callbacks:
+        return "it has callbacks of its own"
+    if settings.send_stream is not None:
+        return "its output is streamed"
+    adapter = settings.adapter
+    if adapter is not None and not type(adapter).__module__.startswith("dspy."):
+        return f"the adapter {type(adapter).__name__} may have effects"
+    if adapter is not None and getattr(adapter, "callbacks", None):
+        return "the adapter has callbacks of its own"
+    lm = inputs.get("lm") or predictor.lm or settings.lm
+    return _why_not_lm(lm)
+
+
+def _why_not_lm(lm: Any) -> str | None:
+    if not isinstance(lm, dspy.BaseLM):
+        return "there is no LM"
+    if getattr(lm, "callbacks", None):
+        return "the LM has callbacks of its own"
+    cls = type(lm)
+    if purity.declared(lm) == "pure":
+        return (
+            None
+            if cls.aforward is not dspy.BaseLM.aforward or cls.forward is dspy.LM.forward
+            else "the LM has no `aforward`"
+        )
+    if purity.declared(lm) == "ordered":
+        return f"{cls.__name__} is declared @ordered"
+    names = ("forward", "aforward", "__call__", "acall")
+    if not isinstance(lm, dspy.LM) or any(_definer(cls, name) not in (dspy.LM, dspy.BaseLM) for name in names):
+        return f"{cls.__name__} is an LM of your own, which may depend on the order of calls (declare it @pure)"
+    if any(name in vars(lm) for name in names) or not isinstance(getattr(lm, "_engine_spec", ""), str):
+        return "the LM has an engine of your own, which may depend on the order of calls (declare it @pure)"
+    return None
+
+
+def _definer(cls: type, name: str) -> type:
+    return next(base for base in cls.__mro__ if name in vars(base))
+
+
+def _call(original: Callable[..., Any], predictor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    call, token = _begin(predictor, args, kwargs)
+    if call is None:
+        return original(*args, **kwargs)
+    try:
+        result = original(*args, **kwargs)
+    except BaseException as exc:
+        call_ended(call, failure=exc)
+        raise
+    else:
+        call_ended(call, result)
+        return result
+    finally:
+        current.reset(token)
+
+
+def _acall(original: Callable[..., Any], predictor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def acall() -> Any:
+        call, token = _begin(predictor, args, kwargs)
+        if call is None:
+            return await original(*args, **kwargs)
+        try:
+            result = await original(*args, **kwargs)
+        except BaseException as exc:
+            call_ended(call, failure=exc)
+            raise
+        else:
+            call_ended(call, result)
+            return result
+        finally:
+            current.reset(token)
+
+    return acall()
+
+
+def _begin(predictor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call | None, Any]:
+    now = current.get()
+    assert now is not None
+    if args or now.session.is_closed or now.side == "scout":
+        return None, None
+    call = Call("main", predictor, private_copy(kwargs))
+    now.session.begin(call)
+    return call, current.set(Current(now.session, "main", call))
+
+
+def call_ended(call: Call, result: Any = None, failure: BaseException | None = None) -> None:
+    """The main line has the result."""
+    now = current.get()
+    assert now is not None
+    now.session.end(call, result, failure)
+
+
+register(
+    Seam("dspy.predict.predict:Predict.__call__", _call, when=lambda: current.get() is not None, layer="overlap"),
+    Seam("dspy.predict.predict:Predict.acall", _acall, when=lambda: current.get() is not None, layer="overlap"),
+)
+
+__all__ += ["HAS_ONE_FUNCTION"]

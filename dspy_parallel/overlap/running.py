@@ -1,0 +1,47 @@
+"""A program's run with a scout ahead."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from .. import bridge, overlapping, seams
+from ..bridge import Engine
+from ..overlapping import Overlap
+from . import predictors, wire  # noqa: F401 - their seams
+from .scout import Scout
+from .session import Current, Session, current
+
+__all__ = ["run_ahead"]
+
+
+async def run_ahead(
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    engine: Engine,
+    known_as: Any,
+    how: Overlap,
+    watch: Callable[[Session, Scout], None] | None = None,
+) -> Any:
+    """`bridge.start()`, with a scout ahead; inside a program that has one, just `bridge.start()`."""
+    seams.install()
+    if current.get() is not None:
+        return await bridge.start(fn, args, kwargs, engine, known_as)
+    session = Session(asyncio.get_running_loop())
+    scout = Scout(session, fn, args, kwargs)
+    if watch is not None:
+        watch(session, scout)
+    tokens = current.set(Current(session, "main", None)), overlapping.enter()
+    # The main line goes first. Where it waits for the first time, it is the scout's turn: a program that waits for
+    # nothing, or for one thing after the other, loses no time to it.
+    ahead = session.loop.call_soon(scout.go)
+    try:
+        return await bridge.start(fn, args, kwargs, engine, known_as)
+    finally:
+        ahead.cancel()
+        session.close()
+        scout.close()
+        current.reset(tokens[0])
+        overlapping.leave(tokens[1])

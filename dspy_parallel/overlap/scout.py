@@ -1,0 +1,166 @@
+"""The scout: runs ahead of a program, and makes the LM calls that the program is certain to make."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import types
+from typing import Any
+
+from dspy.dsp.utils.settings import settings
+from dspy.utils.usage_tracker import UsageTracker
+
+from ..bridge import start
+from . import calls, purity
+from .frame import Frame, reachable
+from .outside import Outside, private_copy
+from .predictors import why_not
+from .regards import Regard
+from .session import Call, Current, Session, current
+from .strands import Halted, Path, Pending, Strand, Strands
+
+__all__ = ["Scout"]
+
+_ISOLATED: dict[str, Any] = {
+    "callbacks": [],
+    "disable_history": True,
+    "send_stream": None,
+    "stream_listeners": [],
+    "caller_modules": [],
+}
+"""What the scout's calls leave no marks in. Its trace and usage are lists of its own."""
+
+
+class Scout:
+    """Interprets one run of one program.
+
+    Args:
+        session: What it shares with the main line.
+        function: The program.
+        args: Its arguments.
+        kwargs: Its keyword arguments.
+    """
+
+    def __init__(self, session: Session, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.session = session
+        self.outside = Outside(session.is_main_ahead)
+        self.regards: dict[Any, Regard] = {}
+        self.reasons: list[tuple[str, str]] = []
+        self._context = contextvars.copy_context()
+        self._strands = Strands(self._context, self._failed)
+        self._function, self._args, self._kwargs = function, args, kwargs
+        self._frame: Frame | None = None
+        if isinstance(function, functools.partial):  # `forward` of a module
+            self._function = function.func
+            self._args, self._kwargs = (*function.args, *args), {**function.keywords, **kwargs}
+        owner = [function.__self__] if isinstance(function, types.MethodType) else []
+        self.outside.freeze(*owner, self._args, self._kwargs)
+        session.on_result = self._strands.resolve
+        session.on_failure = self._strands.failed
+
+    def go(self) -> None:
+        """Run ahead, as far as that goes for now."""
+        if self.session.is_closed:
+            return
+        args = [self.outside.adopt(arg) for arg in self._args]
+        kwargs = {name: self.outside.adopt(value) for name, value in self._kwargs.items()}
+
+        def program(strand: Strand) -> Any:
+            return calls.apply(Frame(self, strand, {}, function=_NO_FUNCTION), self._function, args, kwargs)
+
+        self._strands.start(program)
+
+    def close(self) -> None:
+        """The program has ended."""
+        self._strands.close()
+
+    def at(self, frame: Frame) -> None:
+        """Where the scout is now."""
+        self._frame = frame
+
+    def unknown(self, what: str) -> Pending:
+        """A value that the scout cannot know."""
+        return Pending(what)
+
+    # Calls
+
+    def issue(self, frame: Frame, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """The result of calling a predictor or a pure function, made as soon as its inputs are there."""
+        place = frame.place
+
+        def work(strand: Strand) -> Any:
+            inner = frame.at(strand)
+            known = private_copy({name: inner.ready(value) for name, value in kwargs.items()})
+            positional = private_copy([inner.ready(value) for value in args])
+            return self._make(strand, target, positional, known, place)
+
+        return frame.strand.fork(work, f"the call on line {frame.line}", reachable([*args, *kwargs.values()]))
+
+    def _make(self, strand: Strand, target: Any, args: list[Any], inputs: dict[str, Any], place: str) -> Pending:
+        path = strand.next_path()
+        is_function = not hasattr(target, "signature")
+        outcome = Pending(f"the call on {place}")
+        wanted: Any = (tuple(args), inputs) if is_function else inputs
+        call = Call("scout", target, private_copy(wanted), path, place, outcome=outcome)
+        context = self._context.copy()
+        reason = None if is_function else context.run(self._why_not, strand, target, inputs)
+        if reason is not None:
+            self.reasons.append((place, reason))
+        call.is_issued = reason is None
+        self.session.begin(call)
+        if call.twin is not None or reason is not None:
+            call.is_issued = False
+            return outcome
+        overrides = strand.overrides
+        run = self._run(call, args, inputs, overrides)
+
+        def begin() -> None:
+            call.task = self.session.loop.create_task(run)
+
+        self.session.loop.call_soon(begin, context=context)
+        return outcome
+
+    def _why_not(self, strand: Strand, target: Any, inputs: dict[str, Any]) -> str | None:
+        with settings.context(**strand.overrides):
+            return why_not(target, inputs)
+
+    async def _run(self, call: Call, args: list[Any], inputs: dict[str, Any], overrides: dict[str, Any]) -> None:
+        current.set(Current(self.session, "scout", call))
+        try:
+            with settings.context(**_ISOLATED, trace=[], usage_tracker=UsageTracker(), **overrides):
+                result = await start(_awaited(call.target, args, inputs), (), {}, "auto")
+        except (asyncio.CancelledError, Halted):
+            return
+        except Exception as exc:
+            call.failure, call.has_ended = exc, True
+            self._strands.failed(call.path, exc)
+            return
+        call.result, call.has_ended = result, True
+        assert call.outcome is not None
+        self._strands.resolve(call.outcome, private_copy(result))
+
+    def _failed(self, path: Path, exc: BaseException) -> None:
+        place = self._frame.place if self._frame is not None else "the beginning"
+        if isinstance(exc, Halted):
+            if exc.reason:
+                self.reasons.append((place, exc.reason))
+            return
+        self.reasons.append((place, f"{type(exc).__name__}: {exc}"))
+        self.session.cancel(after=path)
+
+
+def _awaited(target: Any, args: list[Any], inputs: dict[str, Any]) -> Any:
+    # A coroutine function: its calls wait on the loop, whatever engine the program is on.
+    async def call() -> Any:
+        return target(*args, **inputs)
+
+    return call
+
+
+def _no_function() -> None:
+    """Stands for the caller of the program."""
+
+
+_NO_FUNCTION: Any = _no_function
+_ = purity

@@ -1,0 +1,169 @@
+"""One run of a program with a scout ahead of it, and the calls that the two share.
+
+There are two sides. The *main line* is the program itself; it runs unchanged. The *scout* makes some of the same
+calls, early. When a side begins a call that the other has made or is making, with equal inputs, the two are paired:
+first made, first paired. A scout that comes second waits for the main line's result and does nothing itself. A main
+line that comes second does all that it would do alone, but at the LM's wire, where it would send a request, it takes
+the reply to the scout's equal one (see `wire`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from .outside import private_copy
+from .strands import Path, Pending
+
+__all__ = ["Call", "Flight", "Session", "Side", "current"]
+
+
+@dataclass(eq=False)
+class Flight:
+    """One request at the LM's wire.
+
+    Attributes:
+        request: What was asked, to compare by value.
+        issuer: The side that sent it.
+        result: Its outcome.
+        usage: What it cost, as DSPy before 3.3 accounts for it at the wire.
+    """
+
+    request: Any
+    issuer: Side
+    result: asyncio.Future[Any]
+    usage: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+Side = Literal["main", "scout"]
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a predictor or of a function that is declared pure, by one side.
+
+    Attributes:
+        side: Who made it.
+        target: What was called.
+        inputs: With what: keyword arguments, or a tuple of both kinds.
+        path: Its place in program order, if the scout made it.
+        place: Where in the source, if the scout made it.
+        twin: The other side's call, once they are paired.
+        flights: The requests that it has made at the wire, shared with the twin.
+        position: How many of them this side has made or taken.
+        outcome: The result, for the scout.
+    """
+
+    side: Side
+    target: Any
+    inputs: Any
+    path: Path = ()
+    place: str = ""
+    twin: Call | None = None
+    flights: list[Flight] = field(default_factory=list)
+    position: int = 0
+    outcome: Pending | None = None
+    task: asyncio.Task[Any] | None = None
+    is_entered: bool = False
+    is_issued: bool = False
+    has_diverged: bool = False
+    result: Any = None
+    failure: BaseException | None = None
+    has_ended: bool = False
+    began: float = field(default_factory=time.perf_counter)
+    ended: float = 0.0
+
+
+class Current(NamedTuple):
+    """In which session, on which side and in which call the running code is."""
+
+    session: Session
+    side: Side
+    call: Call | None
+
+
+current: contextvars.ContextVar[Current | None] = contextvars.ContextVar("dspy_parallel_overlap", default=None)
+
+
+class Session:
+    """What main line and scout share."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.is_closed = False
+        self.calls: list[Call] = []
+        self._open: dict[tuple[Side, int], list[Call]] = {}
+        self._lock = threading.Lock()
+        self.on_result: Callable[[Pending, Any], None] = lambda pending, value: None
+        self.on_failure: Callable[[Path, BaseException], None] = lambda path, exc: None
+
+    def begin(self, call: Call) -> Call:
+        """Enter a call, and pair it if the other side has its twin."""
+        other: Side = "scout" if call.side == "main" else "main"
+        with self._lock:
+            self.calls.append(call)
+            waiting = self._open.get((other, id(call.target)), [])
+            twins = [twin for twin in waiting if _equal(twin.inputs, call.inputs)]
+            if not twins:
+                self._open.setdefault((call.side, id(call.target)), []).append(call)
+                return call
+            twin = min(twins, key=lambda call: call.path) if other == "scout" else twins[0]
+            waiting.remove(twin)
+            call.twin, twin.twin = twin, call
+        if twin.is_issued or call.is_issued:
+            call.flights = twin.flights
+        if twin.has_ended and call.side == "scout":
+            self._tell(twin, call)
+        return call
+
+    def end(self, call: Call, result: Any = None, failure: BaseException | None = None) -> None:
+        """Note the main line's result for the scout."""
+        with self._lock:
+            call.ended = time.perf_counter()
+            call.result, call.failure, call.has_ended = private_copy(result), failure, True
+            twin = call.twin
+        if twin is not None and not twin.is_issued:
+            self._tell(call, twin)
+
+    def _tell(self, main: Call, scout: Call) -> None:
+        def tell() -> None:
+            if self.is_closed or scout.outcome is None:
+                return
+            if main.failure is not None:
+                self.on_failure(scout.path, main.failure)
+            else:
+                self.on_result(scout.outcome, main.result)
+
+        # Later, and on the loop's own thread: now, it is the main line's turn.
+        self.loop.call_soon_threadsafe(tell)
+
+    def is_main_ahead(self) -> bool:
+        """Whether the main line has made a call that the scout has not come to."""
+        with self._lock:
+            return any(calls for (side, _), calls in self._open.items() if side == "main")
+
+    def cancel(self, after: Path | None = None) -> None:
+        """Cancel the scout's calls that the main line has not come to; of those, the ones after a place."""
+        for call in self.calls:
+            unwanted = call.task is not None and call.twin is None and (after is None or call.path > after)
+            if unwanted and not call.task.done():  # type: ignore[union-attr]
+                call.task.cancel()  # type: ignore[union-attr]
+
+    def close(self) -> None:
+        """The program has ended."""
+        self.is_closed = True
+        for call in self.calls:
+            if call.task is not None and not call.task.done():
+                call.task.cancel()
+
+
+def _equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:  # arrays and the like; then they are not known to be equal
+        return False

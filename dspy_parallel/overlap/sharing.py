@@ -1,0 +1,40 @@
+"""How a pure function's result gets from the scout to the main line, or back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from ..bridge import await_, in_bridge
+from .outside import private_copy
+from .session import Call, current
+
+__all__ = ["call_shared"]
+
+
+def call_shared(key: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a pure function, or take the other side's result."""
+    now = current.get()
+    if now is None or now.session.is_closed or now.side == "scout" or not in_bridge():
+        return fn(*args, **kwargs)
+    call = now.session.begin(Call("main", key, private_copy((args, kwargs))))
+    try:
+        task = None if call.twin is None else call.twin.task
+        if task is None:
+            result = fn(*args, **kwargs)
+        else:
+            await_(_ended(task))
+            twin = call.twin
+            assert twin is not None
+            # If it failed, it fails here in its own place.
+            result = private_copy(twin.result) if twin.has_ended and twin.failure is None else fn(*args, **kwargs)
+    except BaseException as exc:
+        now.session.end(call, failure=exc)
+        raise
+    now.session.end(call, result)
+    return result
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    await asyncio.wait([task])

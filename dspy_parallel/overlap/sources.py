@@ -1,0 +1,101 @@
+"""The syntax tree of a function, parsed once."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import linecache
+import types
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Source", "source_of"]
+
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What is known of a function's source.
+
+    Attributes:
+        node: Its syntax tree, with line numbers as in the file; None if there is none to be had.
+        problem: Why there is none, in words.
+        mangling: The class whose private names (`__name`) the function may use.
+    """
+
+    node: ast.FunctionDef | None
+    problem: str = ""
+    mangling: str = ""
+
+
+_sources: weakref.WeakKeyDictionary[types.CodeType, Source] = weakref.WeakKeyDictionary()
+
+
+def source_of(function: types.FunctionType) -> Source:
+    """The source of a function, from a file, a notebook cell, or whatever else linecache knows."""
+    code = function.__code__
+    source = _sources.get(code)
+    if source is None:
+        source = _sources[code] = _read(code, function.__qualname__)
+    return source
+
+
+def _read(code: types.CodeType, qualname: str) -> Source:
+    if code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+        return Source(None, f"{code.co_name} is a generator or coroutine function")
+    lines = linecache.getlines(code.co_filename)
+    if not lines:
+        return Source(None, f"there is no source of {code.co_name}")
+    try:
+        block = inspect.getblock(lines[code.co_firstlineno - 1 :])
+        # Not dedented, which would change strings that go over several lines.
+        tree = ast.parse("if 1:\n" + "".join(block) if block[0][:1].isspace() else "\n" + "".join(block))
+    except (SyntaxError, IndexError, ValueError):
+        return Source(None, f"the source of {code.co_name} cannot be read")
+    ast.increment_lineno(tree, code.co_firstlineno - 2)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
+            if not _fits(node, code):
+                return Source(None, f"the source of {code.co_name} has changed since it was imported")
+            parts = qualname.split(".")
+            return Source(node, mangling=parts[-2].lstrip("_") if len(parts) > 1 and parts[-2] != "<locals>" else "")
+    return Source(None, f"the source of {code.co_name} cannot be found")
+
+
+def _fits(node: ast.FunctionDef, code: types.CodeType) -> bool:
+    """Whether the tree is that of the code: a file may have changed since it was imported."""
+    arguments = node.args
+    names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    count = code.co_argcount + code.co_kwonlyargcount
+    if list(code.co_varnames[:count]) != names:
+        return False
+    known = {*code.co_names, *code.co_varnames, *code.co_freevars, *code.co_cellvars} | _inner_names(code)
+    for child in node.body:
+        for part in ast.walk(child):
+            name: Any = (
+                part.id if isinstance(part, ast.Name) else part.attr if isinstance(part, ast.Attribute) else None
+            )
+            if name is not None and name not in known and not name.startswith("__") and not _is_annotation(part, node):
+                return False
+    return True
+
+
+def _is_annotation(part: ast.AST, node: ast.FunctionDef) -> bool:
+    for statement in ast.walk(node):
+        if isinstance(statement, ast.AnnAssign) and any(part is inside for inside in ast.walk(statement.annotation)):
+            return True
+        if isinstance(statement, ast.arg) and statement.annotation is not None:
+            if any(part is inside for inside in ast.walk(statement.annotation)):
+                return True
+    return isinstance(part, ast.Name) and part.id in ("True", "False", "None", "__debug__")
+
+
+def _inner_names(code: types.CodeType) -> set[str]:
+    names: set[str] = set()
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= {*constant.co_names, *constant.co_varnames, *constant.co_freevars, *constant.co_cellvars}
+            names |= _inner_names(constant)
+    return names

@@ -1,0 +1,275 @@
+"""What a statement does to the names and containers of a frame."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from dspy.dsp.utils.settings import settings
+
+from . import attributes, expressions, patterns, purity, regards
+from .facts import facts_of
+from .frame import Frame, Returned, blockers, reachable
+from .strands import UNBOUND, Halted, Pending, Strand
+
+__all__ = ["execute", "run_body"]
+
+Outcome = Returned | Literal["break", "continue"] | None
+
+
+def run_body(frame: Frame, node: ast.FunctionDef | ast.Lambda) -> Any:
+    """What a function returns."""
+    if isinstance(node, ast.Lambda):
+        return expressions.evaluate(frame, node.body)
+    outcome = execute(frame, node.body)
+    return outcome.value if isinstance(outcome, Returned) else None
+
+
+def execute(frame: Frame, body: Sequence[ast.stmt]) -> Outcome:
+    """Interpret statements; says how they were left."""
+    for node in body:
+        frame.line = node.lineno
+        frame.scout.at(frame)
+        handler = _HANDLERS.get(type(node))
+        if handler is None:
+            raise Halted(f"`{type(node).__name__.lower()}` is not understood")
+        outcome = handler(frame, node)
+        if outcome is not None:
+            return outcome
+    return None
+
+
+def region(frame: Frame, node: ast.AST | Sequence[ast.stmt], work: Callable[[Frame], Outcome], what: str) -> Outcome:
+    """Do something in a strand of its own, if nothing that comes after it can depend on how it is left.
+
+    The names that it assigns are pending until it is done.
+    """
+    facts = facts_of(node)
+    if facts.jumps or (isinstance(node, ast.AST) and facts.continues) or facts.captured & facts.stores:
+        return work(frame)
+    regard = regards.of(frame, facts)
+    if regard.is_opaque:
+        return work(frame)
+    reads = reachable(frame.values_of(facts.loads | facts.stores))
+
+    def in_strand(strand: Strand) -> dict[str, Any]:
+        inner = frame.at(strand)
+        work(inner)
+        return {name: inner.names.get(name, UNBOUND) for name in facts.stores}
+
+    result = frame.strand.fork(in_strand, what, reads, regard.writes(reads))
+    for name in facts.stores:
+        if type(result) is Pending:
+            frame.names[name] = _name_after(frame, result, name)
+        elif result[name] is not UNBOUND:
+            frame.names[name] = result[name]
+    return None
+
+
+def _name_after(frame: Frame, result: Pending, name: str) -> Any:
+    return frame.strand.fork(lambda strand: strand.force(result)[name], f"`{name}`", result.boxes)
+
+
+def _expression(frame: Frame, node: ast.Expr) -> Outcome:
+    expressions.evaluate(frame, node.value)
+    return None
+
+
+def _assign(frame: Frame, node: ast.Assign) -> Outcome:
+    value = expressions.evaluate(frame, node.value)
+    for target in node.targets:
+        expressions.assign(frame, target, value)
+    return None
+
+
+def _annotated(frame: Frame, node: ast.AnnAssign) -> Outcome:
+    if node.value is not None:
+        expressions.assign(frame, node.target, expressions.evaluate(frame, node.value))
+    return None
+
+
+def _augmented(frame: Frame, node: ast.AugAssign) -> Outcome:
+    target, kind = node.target, type(node.op)
+    if isinstance(target, ast.Name):
+        before = frame.load(target.id)
+        after = expressions.in_place(frame, kind, before, expressions.evaluate(frame, node.value))
+        if after is not before:
+            frame.store(target.id, after)
+    elif isinstance(target, ast.Attribute):
+        owner = frame.force(expressions.evaluate(frame, target.value))
+        name = frame.unmangled(target.attr)
+        before = attributes.get(frame, owner, name)
+        after = expressions.in_place(frame, kind, before, expressions.evaluate(frame, node.value))
+        attributes.put(frame, owner, name, after)
+    else:
+        owner = frame.force(expressions.evaluate(frame, target.value))
+        key = frame.ready(expressions.evaluate(frame, target.slice))
+        if type(owner) not in purity.BOXES:
+            raise Halted(f"an item of {type(owner).__name__} is set")
+        frame.strand.touch(owner, writing=True)
+        owner[key] = expressions.in_place(frame, kind, owner[key], expressions.evaluate(frame, node.value))
+    return None
+
+
+def _if(frame: Frame, node: ast.If) -> Outcome:
+    test = expressions.evaluate(frame, node.test)
+
+    def work(inner: Frame) -> Outcome:
+        return execute(inner, node.body if expressions.truth(inner, test) else node.orelse)
+
+    if not blockers(frame.strand, test):
+        return work(frame)
+    return region(frame, node, work, f"the `if` on line {node.lineno}")
+
+
+def _for(frame: Frame, node: ast.For) -> Outcome:
+    items = expressions.evaluate(frame, node.iter)
+
+    def work(inner: Frame) -> Outcome:
+        for item in _items(inner, items):
+            expressions.assign(inner, node.target, item)
+            outcome = region(
+                inner, node.body, lambda frame: execute(frame, node.body), f"a turn of the loop on line {node.lineno}"
+            )
+            if isinstance(outcome, Returned):
+                return outcome
+            if outcome == "break":
+                return None
+        return execute(inner, node.orelse) if node.orelse else None
+
+    return region(frame, node, work, f"the loop on line {node.lineno}")
+
+
+def _items(frame: Frame, items: Any) -> Any:
+    items = frame.force(items)
+    if type(items) is not list:
+        yield from expressions.iterate(frame, items)
+        return
+    index = 0
+    while True:  # as Python does: the list may grow meanwhile
+        frame.strand.touch(items)
+        if index >= len(items):
+            return
+        yield items[index]
+        index += 1
+
+
+def _while(frame: Frame, node: ast.While) -> Outcome:
+    def work(inner: Frame) -> Outcome:
+        while expressions.truth(inner, expressions.evaluate(inner, node.test)):
+            outcome = region(
+                inner, node.body, lambda frame: execute(frame, node.body), f"a turn of the loop on line {node.lineno}"
+            )
+            if isinstance(outcome, Returned):
+                return outcome
+            if outcome == "break":
+                return None
+        return execute(inner, node.orelse) if node.orelse else None
+
+    return region(frame, node, work, f"the loop on line {node.lineno}")
+
+
+def _with(frame: Frame, node: ast.With) -> Outcome:
+    before = frame.strand.overrides
+    overrides = dict(before)
+    for item in node.items:
+        made = item.context_expr
+        callee = frame.force(expressions.evaluate(frame, made.func)) if isinstance(made, ast.Call) else None
+        is_context = getattr(callee, "__func__", None) is type(settings).context
+        if not is_context or item.optional_vars is not None or made.args:  # type: ignore[attr-defined]
+            raise Halted("this `with` is not understood")
+        for keyword in made.keywords:  # type: ignore[attr-defined]
+            if keyword.arg is None or keyword.arg not in ("lm", "adapter"):
+                raise Halted("this `dspy.context` is not understood")
+            overrides[keyword.arg] = frame.ready(expressions.evaluate(frame, keyword.value))
+    frame.strand.overrides = overrides
+    try:
+        return execute(frame, node.body)
+    finally:
+        frame.strand.overrides = before
+
+
+def _try(frame: Frame, node: ast.Try) -> Outcome:
+    # Should anything fail, the scout has come to its end.
+    outcome = execute(frame, node.body)
+    if outcome is None and node.orelse:
+        outcome = execute(frame, node.orelse)
+    return (execute(frame, node.finalbody) if node.finalbody else None) or outcome
+
+
+def _match(frame: Frame, node: ast.Match) -> Outcome:
+    subject = expressions.evaluate(frame, node.subject)
+
+    def work(inner: Frame) -> Outcome:
+        value = inner.ready(subject)
+        for case in node.cases:
+            if patterns.fits(inner, case.pattern, value):
+                if case.guard is None or expressions.truth(inner, expressions.evaluate(inner, case.guard)):
+                    return execute(inner, case.body)
+        return None
+
+    return work(frame) if not blockers(frame.strand, subject) else region(frame, node, work, "the `match`")
+
+
+def _return(frame: Frame, node: ast.Return) -> Outcome:
+    return Returned(None if node.value is None else expressions.evaluate(frame, node.value))
+
+
+def _raise(frame: Frame, node: ast.Raise) -> Outcome:
+    raise Halted("the program raises here")
+
+
+def _assert(frame: Frame, node: ast.Assert) -> Outcome:
+    expressions.evaluate(frame, node.test)
+    return None
+
+
+def _function(frame: Frame, node: ast.FunctionDef) -> Outcome:
+    if node.decorator_list:
+        raise Halted("a decorator is not understood")
+    frame.store(node.name, expressions.function(frame, node))
+    return None
+
+
+def _import(frame: Frame, node: ast.Import | ast.ImportFrom) -> Outcome:
+    for alias in node.names:
+        name = alias.name if isinstance(node, ast.Import) else node.module or ""
+        module = sys.modules.get(name)
+        if module is None or (isinstance(node, ast.ImportFrom) and (node.level or not hasattr(module, alias.name))):
+            raise Halted(f"`import {name}` runs code")
+        if isinstance(node, ast.ImportFrom):
+            frame.store(alias.asname or alias.name, getattr(module, alias.name))
+        else:
+            frame.store(
+                alias.asname or name.partition(".")[0], module if alias.asname else sys.modules[name.partition(".")[0]]
+            )
+    return None
+
+
+def _leave(outcome: Literal["break", "continue"]) -> Callable[[Frame, ast.stmt], Outcome]:
+    return lambda frame, node: outcome
+
+
+_HANDLERS: dict[type, Callable[[Frame, Any], Outcome]] = {
+    ast.Expr: _expression,
+    ast.Assign: _assign,
+    ast.AnnAssign: _annotated,
+    ast.AugAssign: _augmented,
+    ast.If: _if,
+    ast.For: _for,
+    ast.While: _while,
+    ast.With: _with,
+    ast.Try: _try,
+    ast.Match: _match,
+    ast.Return: _return,
+    ast.Raise: _raise,
+    ast.Assert: _assert,
+    ast.FunctionDef: _function,
+    ast.Import: _import,
+    ast.ImportFrom: _import,
+    ast.Pass: lambda frame, node: None,
+    ast.Break: _leave("break"),
+    ast.Continue: _leave("continue"),
+}

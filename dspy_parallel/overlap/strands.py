@@ -1,0 +1,309 @@
+"""Strands: the scout's threads of thought, and the values that they do not have yet.
+
+The scout interprets a program in one strand. Where it would have to wait for an LM, it leaves the waiting part to a
+strand of its own and goes on with a `Pending` in place of its value. A strand is a greenlet that begins to run at
+once, inside its parent, and comes back when it is done or has to wait; so what needs no waiting costs a switch.
+
+Every strand has a *path*. Paths in lexicographic order are the order in which the sequential program does the same
+work. A strand that touches containers (*boxes*) gates them: what comes after it in program order waits at the gate,
+a reader for the writers before it, a writer for everybody before it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+__all__ = ["UNBOUND", "Halted", "Pending", "Strand", "Strands"]
+
+Path = tuple[int, ...]
+
+UNBOUND: Any = object()
+"""Stands for the value of a name that has none."""
+
+
+class Halted(BaseException):
+    """The scout does not go on from here. Not an `Exception`: nothing that it runs may take it for its own."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Pending:
+    """A value that is not there yet.
+
+    Attributes:
+        what: What is being waited for, in words.
+        boxes: The containers that the value may turn out to be, or to contain.
+    """
+
+    __slots__ = ("_value", "_waiting", "boxes", "done", "what")
+
+    def __init__(self, what: str, boxes: Iterable[Any] = ()) -> None:
+        self.what = what
+        self.boxes = tuple(boxes)
+        self.done = False
+        self._value: Any = None
+        self._waiting: list[Strand] = []
+
+    def resolve(self, value: Any) -> list[Strand]:
+        """Set the value; return who was waiting for it."""
+        self.done, self._value = True, value
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    @property
+    def value(self) -> Any:
+        """The value; itself never pending."""
+        assert self.done
+        value = self._value
+        while type(value) is Pending and value.done:
+            value = value._value
+        return value
+
+    def wait_with(self, strand: Strand) -> None:
+        """Resume this strand when the value is there."""
+        self._waiting.append(strand)
+
+    def __bool__(self) -> bool:
+        raise Halted("a value was asked for before it was there")
+
+
+class Gate:
+    """What has yet to happen to a box before somebody later may touch it."""
+
+    __slots__ = ("readers", "writer")
+
+    def __init__(self, writer: Pending | None, readers: tuple[Pending, ...] = ()) -> None:
+        self.writer = writer
+        self.readers = readers
+
+    def before(self, *, writing: bool) -> list[Pending]:
+        """Whom to wait for."""
+        waits = [] if self.writer is None or self.writer.done else [self.writer]
+        if writing:
+            waits += [reader for reader in self.readers if not reader.done]
+        return waits
+
+    def __bool__(self) -> bool:
+        return bool(self.before(writing=True))
+
+
+class Strands:
+    """All strands of one scout, and which of them can go on."""
+
+    def __init__(self, context: contextvars.Context, failed: Callable[[Path, BaseException], None]) -> None:
+        self._context = context
+        self._failed = failed
+        self._ready: deque[Strand] = deque()
+        self._suspended: set[Strand] = set()
+        self._is_running = False
+        self.is_halted = False
+
+    def start(self, fn: Callable[[Strand], Any]) -> None:
+        """Run the first strand, and whatever it makes, as far as they come."""
+        self._ready.append(Strand(self, (), None, fn, Pending("the program")))
+        self.run()
+
+    def resolve(self, pending: Pending, value: Any) -> None:
+        """Set a value and let those go on who waited for it."""
+        self._ready.extend(pending.resolve(value))
+        self.run()
+
+    def run(self) -> None:
+        """Run strands until all are done or waiting."""
+        if self._is_running:
+            return
+        self._is_running = True
+        try:
+            while self._ready and not self.is_halted:
+                self._ready.popleft().step()
+        finally:
+            self._is_running = False
+
+    def halt(self) -> None:
+        """Let nothing go on."""
+        self.is_halted = True
+
+    def close(self) -> None:
+        """Unwind all strands."""
+        self.is_halted = True
+        self._ready.clear()
+        while self._suspended:
+            self._suspended.pop().kill()
+
+    # For strands
+
+    def suspended(self, strand: Strand) -> None:
+        self._suspended.add(strand)
+
+    def resumed(self, strand: Strand) -> None:
+        self._suspended.discard(strand)
+
+    def suspended_before(self, path: Path) -> Pending | None:
+        """What some strand computes that comes before a place in program order, and waits."""
+        for strand in self._suspended:
+            if strand.path < path and strand.path != path[: len(strand.path)]:
+                return strand.result
+        return None
+
+    def wake(self, strands: list[Strand]) -> None:
+        self._ready.extend(strands)
+
+    def failed(self, path: Path, exc: BaseException) -> None:
+        if not self.is_halted:
+            self.is_halted = True
+            self._failed(path, exc)
+
+    def copy_context(self) -> contextvars.Context:
+        return self._context.copy()
+
+
+class Strand:
+    """One strand.
+
+    Attributes:
+        path: Its place in program order.
+        overrides: What `dspy.context(...)` has set around it.
+    """
+
+    __slots__ = (
+        "_fn",
+        "_gates",
+        "_greenlet",
+        "_has_waited",
+        "_inherited",
+        "_made",
+        "_strands",
+        "overrides",
+        "path",
+        "result",
+    )
+
+    def __init__(
+        self, strands: Strands, path: Path, parent: Strand | None, fn: Callable[[Strand], Any], result: Pending
+    ) -> None:
+        self.path = path
+        self.overrides: dict[str, Any] = {} if parent is None else parent.overrides
+        self._strands = strands
+        self._gates: dict[int, tuple[Any, Gate]] = {} if parent is None else parent._gates.copy()
+        self._inherited = {id(gate) for _, gate in self._gates.values()}
+        self._fn = fn
+        self._made = 0
+        self._has_waited = False
+        self.result = result
+        self._greenlet = greenlet(self._work)
+        self._greenlet.gr_context = strands.copy_context()
+
+    # From outside
+
+    def step(self) -> None:
+        """Run until it is done or waits."""
+        self._strands.resumed(self)
+        self._greenlet.parent = getcurrent()
+        self._greenlet.switch()
+
+    def kill(self) -> None:
+        """Unwind it."""
+        self._greenlet.parent = getcurrent()
+        self._greenlet.throw(GreenletExit)
+
+    def _work(self) -> None:
+        try:
+            value = self._fn(self)
+            if self._has_waited:
+                # Whoever waits for the value knows nothing of what this strand has left to strands of its own.
+                for _, gate in self._gates.values():
+                    if id(gate) not in self._inherited:
+                        self._wait_all(gate.before(writing=True))
+        except GreenletExit:
+            return
+        except BaseException as exc:
+            self._strands.failed(self.path, exc)
+            return
+        self._strands.wake(self.result.resolve(value))
+
+    # From inside
+
+    def next_path(self) -> Path:
+        """The place of the next thing that this strand starts."""
+        self._made += 1
+        return (*self.path, self._made)
+
+    def fork(
+        self, fn: Callable[[Strand], Any], what: str, reads: Iterable[Any] = (), writes: Iterable[Any] = ()
+    ) -> Any:
+        """Run `fn` in a strand of its own; return its value, or a `Pending` if it has to wait.
+
+        Args:
+            fn: Is called with its strand.
+            what: What it computes, in words.
+            reads: The containers that it may look into.
+            writes: The containers that it may change.
+        """
+        writes = list(writes)
+        result = Pending(what, [*reads, *writes])
+        child = Strand(self._strands, self.next_path(), self, fn, result)
+        child.step()
+        if self._strands.is_halted:
+            raise Halted
+        if result.done and not child._has_waited:
+            self._gates = child._gates
+            return result.value
+        for box in result.boxes:
+            _, gate = self._gates.get(id(box), (box, _OPEN))
+            self._gates[id(box)] = box, Gate(gate.writer, (*gate.readers, result))
+        for box in writes:
+            self._gates[id(box)] = box, Gate(result)
+        return result
+
+    def wait_for_all_before(self) -> None:
+        """Wait until everything is done that comes before in program order."""
+        while (earlier := self._strands.suspended_before(self.path)) is not None:
+            self.force(earlier)
+
+    def touch(self, box: Any, *, writing: bool = False) -> None:
+        """Wait until it is this strand's turn with a container."""
+        known = self._gates.get(id(box))
+        if known is not None:
+            waits = known[1].before(writing=writing)
+            if waits:
+                self._wait_all(waits)
+            if not known[1].before(writing=True):
+                self._gates.pop(id(box), None)
+
+    def is_free(self, box: Any, *, writing: bool = False) -> bool:
+        """Whether it is this strand's turn already."""
+        known = self._gates.get(id(box))
+        return known is None or not known[1].before(writing=writing)
+
+    def wait(self, pending: Pending) -> Any:
+        """Suspend until a value is there; return it."""
+        while not pending.done:
+            self._has_waited = True
+            pending.wait_with(self)
+            self._strands.suspended(self)
+            getcurrent().parent.switch()  # type: ignore[union-attr]
+            if self._strands.is_halted:
+                raise Halted
+        return pending.value
+
+    def force(self, value: Any) -> Any:
+        """The value, even if it has to be waited for."""
+        while type(value) is Pending:
+            value = self.wait(value)
+        if value is UNBOUND:
+            raise Halted("a name may have no value")
+        return value
+
+    def _wait_all(self, pendings: list[Pending]) -> None:
+        for pending in pendings:
+            self.force(pending)
+
+
+_OPEN = Gate(None)

@@ -1,0 +1,132 @@
+"""Where an LM call leaves DSPy for the provider: the point at which requests are shared.
+
+Everything above this point (callbacks, adapters, history, usage, cost) is done by whoever makes the call. So a main
+line that takes the scout's reply leaves exactly the marks of one that made the request. The response cache is below:
+a reply that the scout paid for is no cache hit for the program, and one that was a hit stays one.
+
+DSPy 3.4 and later have one function for it. Before, it is the LM class's `aforward`, which in some versions accounts
+for the usage; what the scout's request accounts for is noted in the flight, and accounted for again by the program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import dspy
+from dspy.dsp.utils.settings import settings
+from dspy.utils.usage_tracker import UsageTracker
+
+from ..seams.table import Seam, register
+from .session import Call, Flight, current
+from .strands import Halted
+
+__all__ = ["HAS_ONE_FUNCTION", "joining"]
+
+HAS_ONE_FUNCTION = hasattr(dspy, "lm15")
+
+
+async def _fly(request: Any, operation: Callable[[], Awaitable[Any]]) -> Any:
+    now = current.get()
+    if now is None or now.call is None or now.session.is_closed:
+        return await operation()
+    call = now.call
+    if asyncio.get_running_loop() is not now.session.loop or call.has_diverged:
+        return await operation()
+    position, call.position = call.position, call.position + 1
+    if position < len(call.flights):
+        flight = call.flights[position]
+        if not _same(flight.request, request):
+            call.has_diverged = True
+            if call.twin is not None:
+                call.twin.has_diverged = True
+            return await operation()
+        return await _join(call, flight)
+    flight = Flight(request, call.side, asyncio.get_running_loop().create_future())
+    call.flights.append(flight)
+    return await _make(call, flight, operation)
+
+
+async def _make(call: Call, flight: Flight, operation: Callable[[], Awaitable[Any]]) -> Any:
+    tracker = UsageTracker()
+    try:
+        if call.side == "main":
+            result = await operation()
+        else:
+            with settings.context(usage_tracker=tracker):
+                result = await operation()
+    except BaseException as exc:
+        if isinstance(exc, Exception):
+            flight.result.set_exception(exc)
+            flight.result.exception()  # perhaps nobody waits for it: no error then
+        else:
+            flight.result.cancel()
+        raise
+    finally:
+        flight.usage = {model: list(entries) for model, entries in tracker.usage_data.items()}
+    flight.result.set_result(result)
+    return result if call.side == "main" else _own_copy(result)
+
+
+async def _join(call: Call, flight: Flight) -> Any:
+    try:
+        result = await asyncio.shield(flight.result)  # it belongs to the other side, too
+    except Exception as exc:
+        if call.side == "scout":
+            raise Halted("the main line's request failed") from None
+        raise exc
+    finally:
+        if call.side == "main" and settings.usage_tracker is not None:
+            for model, entries in flight.usage.items():
+                for entry in entries:
+                    settings.usage_tracker.add_usage(model, entry)
+    return result if call.side == "main" else _own_copy(result)
+
+
+def _own_copy(result: Any) -> Any:
+    """The scout's: what adapters and programs might change in a reply."""
+    outputs = getattr(result, "outputs", None)
+    if not isinstance(outputs, list):
+        return result
+    twin = copy.copy(result)
+    twin.outputs = copy.deepcopy(outputs)
+    return twin
+
+
+def _same(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:
+        return False
+
+
+def _execute(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    @functools.wraps(original)
+    async def aexecute(lm: Any, call: Any) -> Any:
+        if current.get() is None:
+            return await original(lm, call)
+        request = (id(lm), call.prompt, call.messages, call.legacy, call.request, call.cache, call.n)
+        return await _fly(request, lambda: original(lm, call))
+
+    return aexecute
+
+
+def joining(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """The `aforward()` of an LM class, for versions before DSPy 3.4."""
+
+    @functools.wraps(original)
+    async def aforward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if current.get() is None:
+            return await original(self, *args, **kwargs)
+        return await _fly((id(self), args, kwargs), lambda: original(self, *args, **kwargs))
+
+    return aforward
+
+
+if HAS_ONE_FUNCTION:
+    register(Seam("dspy.clients.execution:aexecute", replacement=_execute))
+else:
+    register(Seam("dspy.clients.lm:LM.aforward", replacement=joining))
