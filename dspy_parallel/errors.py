@@ -12,7 +12,10 @@ __all__ = [
     "DSPyParallelError",
     "DSPyParallelWarning",
     "DecorationError",
+    "FileLimitWarning",
     "LangGraphVersionError",
+    "LimitError",
+    "MissingExtraError",
     "SeamError",
     "ThreadRequiredError",
     "UnknownEngineError",
@@ -43,6 +46,14 @@ class LangGraphVersionError(DSPyParallelError, ImportError):
     """The installed LangGraph is built differently from what the conversion of graphs relies on."""
 
 
+class LimitError(DSPyParallelError, ValueError):
+    """A limit that makes no sense, or for something that is not an LM."""
+
+
+class MissingExtraError(DSPyParallelError, ImportError):
+    """A package is needed that one of the extras installs; the message names it."""
+
+
 class SeamError(DSPyParallelError, ValueError):
     """A seam's description is wrong, or its target does not exist."""
 
@@ -53,3 +64,7 @@ class DSPyParallelWarning(UserWarning):
 
 class BlockingWarning(DSPyParallelWarning):
     """A program blocked its thread between two awaits; the message names the file and line."""
+
+
+class FileLimitWarning(DSPyParallelWarning):
+    """More requests at a time were asked for than this process may have connections open."""

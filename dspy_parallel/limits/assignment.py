@@ -1,0 +1,279 @@
+"""Which limit an LM has: its own, or the default of the place where its requests go."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import warnings
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from .. import seams
+from ..errors import FileLimitWarning, LimitError
+from ..seams.connections import max_connections
+from .gate import Gate
+from .rate import Rate
+
+__all__ = ["Limit", "limit", "limit_all", "limit_of"]
+
+ATTRIBUTE = "_dspy_parallel_limit"
+GIVE_UP_AFTER = 600.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked for."""
+
+    max_in_flight: int | None = None
+    requests_per_minute: int | None = None
+    give_up_after: float = GIVE_UP_AFTER
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("max_in_flight", self.max_in_flight),
+            ("requests_per_minute", self.requests_per_minute),
+        ):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise LimitError(f"limit() got {name}={value!r}. Give a whole number from 1, or None for no limit.")
+        if not self.give_up_after >= 0:
+            raise LimitError(f"limit() got give_up_after={self.give_up_after!r}. Give seconds, 0 or more.")
+
+
+_numbers = itertools.count(1)
+_limits: weakref.WeakValueDictionary[int, Limit] = weakref.WeakValueDictionary()
+
+
+class Limit:
+    """What `limit()` gives: the limit of one LM and its copies, and how busy it is.
+
+    Safe to read from any thread; each figure is of the moment. The names and figures are all that it knows: no
+    prompt, key or reply passes through it.
+
+    Example:
+        ```python
+        import dspy
+        from dspy_parallel import limit
+
+        held = limit(dspy.LM("openai/gpt-4o-mini"), max_in_flight=50)
+        assert (held.in_flight, held.waiting, held.allowed) == (0, 0, 50)
+        held.lift()
+        ```
+    """
+
+    def __init__(self, settings: Settings, number: int | None = None) -> None:
+        self.settings = settings
+        self._number = next(_numbers) if number is None else number
+        rate = None if settings.requests_per_minute is None else Rate(settings.requests_per_minute)
+        self.gate = Gate(settings.max_in_flight, rate)
+        self.lifted = False
+        _limits[self._number] = self
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that the LM is serving."""
+        return self.gate.in_flight
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for their turn."""
+        return self.gate.waiting
+
+    @property
+    def allowed(self) -> float:
+        """How many may be in flight now: less than `max_in_flight` after refusals."""
+        return self.gate.window.size
+
+    @property
+    def refusals(self) -> int:
+        """How many requests the LM has refused with status 429."""
+        return self.gate.refusals
+
+    @property
+    def pause(self) -> float:
+        """Seconds for which every call waits, because the LM's `Retry-After` said so."""
+        return self.gate.pause
+
+    def lift(self) -> None:
+        """End the limit: calls that come now go through, and those that wait still wait for their turn."""
+        self.lifted = True
+
+    def __repr__(self) -> str:
+        return f"<Limit {self.settings}: {self.in_flight} in flight, {self.waiting} waiting>"
+
+    # DSPy copies and pickles LMs. Copies share the limit, and so does what is unpickled in the same process. A pickle
+    # holds plain data, so that it can be read where this package is not installed.
+
+    def __copy__(self) -> Limit:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Limit:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        settings = self.settings
+        plain = (settings.max_in_flight, settings.requests_per_minute, settings.give_up_after)
+        return tuple, ((_PROCESS, self._number, *plain),)
+
+
+_PROCESS = f"{id(_limits):x}.{hash('this process'):x}"
+"""Tells limits of this process from those of others; strings hash differently in each."""
+
+
+def limit(
+    *lms: Any,
+    max_in_flight: int | None = None,
+    requests_per_minute: int | None = None,
+    give_up_after: float = GIVE_UP_AFTER,
+) -> Limit:
+    """Have an LM get no more than so many requests at a time and per minute, and none lost that it refuses.
+
+    Each call takes its turn right before its request and gives the place back right after it, so that programs which
+    call programs cannot wait for each other; answers from the cache take none. First come, first served, across
+    threads and event loops: it makes no difference whether the call is made by a bridged program, in `dspy.Parallel`,
+    by hand with `await lm.acall(...)` or in plain sync code. A cancel while waiting is raised at once. Waiting counts
+    neither towards the LM's `timeout` nor, before its first request, between `on_lm_start` and `on_lm_end`.
+
+    A request refused with status 429 is queued again, before those that came later. If the refusal has a
+    `Retry-After`, nobody asks before it is over. The number in flight shrinks while the LM refuses and grows back as
+    it answers. All other errors are retried as ever, by `num_retries`.
+
+    What DSPy makes of the LM, with `copy()`, `deepcopy` or a pickle, shares the limit. It ends with `lift()`, with a
+    second `limit()`, and with `uninstall()`.
+
+    Args:
+        *lms: One LM, or several that share the limit.
+        max_in_flight: Requests at a time. None: as many as there are, until the LM refuses some.
+        requests_per_minute: Requests per minute, spread evenly. None: any number. Needs the extra `limits`.
+        give_up_after: Seconds from a call's first refusal after which it fails with the provider's error.
+
+    Returns:
+        The limit, which tells what is in flight and waiting.
+
+    Raises:
+        LimitError: For a number that makes no sense, or something that is not an LM.
+        MissingExtraError: If `requests_per_minute` is given and its package is not installed.
+
+    Example:
+        ```python
+        import dspy
+        from dspy.utils import DummyLM
+        from dspy_parallel import limit
+
+        lm = DummyLM([{"answer": "four"}])
+        held = limit(lm, max_in_flight=50, give_up_after=120)
+        with dspy.context(lm=lm):
+            assert dspy.Predict("question -> answer")(question="2 + 2?").answer == "four"
+        assert held.in_flight == 0
+        ```
+    """
+    if not lms:
+        raise LimitError("limit() was called without an LM. Name one or more, or use limit_all() for the rest.")
+    for lm in lms:
+        if not isinstance(lm, dspy.BaseLM):
+            raise LimitError(f"limit() was called with an object of type {type(lm).__qualname__}, which is not an LM.")
+    settings = Settings(max_in_flight, requests_per_minute, give_up_after)
+    made = Limit(settings)
+    _check_files(settings)
+    for lm in lms:
+        setattr(lm, ATTRIBUTE, made)
+    seams.install()
+    return made
+
+
+def limit_all(
+    *,
+    max_in_flight: int | None = None,
+    requests_per_minute: int | None = None,
+    give_up_after: float = GIVE_UP_AFTER,
+) -> None:
+    """Give every LM a limit that has none of its own; without arguments, take that away again.
+
+    The numbers hold for each model, address and key: LMs that were made separately share a limit if their requests
+    go to the same place. Otherwise as `limit()`. Process-wide, and safe to call from any thread while programs run.
+
+    Args:
+        max_in_flight: Requests at a time.
+        requests_per_minute: Requests per minute, spread evenly. Needs the extra `limits`.
+        give_up_after: Seconds from a call's first refusal after which it fails with the provider's error.
+
+    Raises:
+        LimitError: For a number that makes no sense.
+        MissingExtraError: If `requests_per_minute` is given and its package is not installed.
+
+    Example:
+        ```python
+        from dspy_parallel import limit_all
+
+        limit_all(max_in_flight=100)
+        limit_all()  # and no more
+        ```
+    """
+    global _default
+    settings = Settings(max_in_flight, requests_per_minute, give_up_after)
+    if requests_per_minute is not None:
+        Rate(requests_per_minute)  # raises here, not at the first call
+    _check_files(settings)
+    with _lock:
+        _of_places.clear()
+        _default = settings if settings != Settings() else None
+    seams.install()
+
+
+_default: Settings | None = None
+_of_places: dict[tuple[Any, ...], Limit] = {}
+_lock = threading.Lock()
+
+
+def limit_of(lm: Any) -> Limit | None:
+    """The limit that the LM's calls are under."""
+    own = vars(lm).get(ATTRIBUTE)
+    if own is not None:
+        if not isinstance(own, Limit):
+            own = _unpickled(own)
+            setattr(lm, ATTRIBUTE, own)
+        return None if own.lifted else own
+    settings = _default
+    if settings is None:
+        return None
+    place = _place(lm)
+    found = _of_places.get(place)
+    if found is None:
+        with _lock:
+            found = _of_places.setdefault(place, Limit(settings))
+    return found
+
+
+def _place(lm: Any) -> tuple[Any, ...]:
+    """Where its requests go; of the key only a hash, so that it is not kept here."""
+    options: dict[str, Any] = getattr(lm, "kwargs", None) or {}
+    address = options.get("api_base") or options.get("base_url")
+    return type(lm), getattr(lm, "model", None), str(address), hash(str(options.get("api_key")))
+
+
+def _unpickled(plain: tuple[Any, ...]) -> Limit:
+    process, number, *settings = plain
+    with _lock:
+        known = _limits.get(number) if process == _PROCESS else _foreign.get((process, number))
+        if known is None:
+            known = Limit(Settings(*settings))
+            if process != _PROCESS:
+                _foreign[process, number] = known
+        return known
+
+
+_foreign: weakref.WeakValueDictionary[tuple[str, int], Limit] = weakref.WeakValueDictionary()
+
+
+def _check_files(settings: Settings) -> None:
+    available = max_connections()
+    if settings.max_in_flight is not None and settings.max_in_flight > available:
+        warnings.warn(
+            f"max_in_flight={settings.max_in_flight:,} is more than the {available:,} connections that this process "
+            "may have open: calls beyond that wait for a connection. Raise the limit of open files (ulimit -n) before "
+            "the process starts.",
+            FileLimitWarning,
+            stacklevel=3,
+        )
