@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 from langgraph._internal._runnable import coerce_to_runnable
 from langgraph.graph import StateGraph, state
 from langgraph.pregel import Pregel
+from langgraph.pregel._read import DEFAULT_BOUND
 
 from .. import seams
 from ..bridge import Engine, check_engine
@@ -196,7 +197,8 @@ def _convert_pregel_node(name: str, node: Any, plan: _Plan) -> Any:
     choice = plan.choice(name)
     if choice == "leave":
         return node
-    bound = plan.convert(name, node.bound)
+    # A node that only writes has a placeholder, which LangGraph knows by identity, and neither runs nor traces.
+    bound = node.bound if node.bound is DEFAULT_BOUND else plan.convert(name, node.bound)
     writers = [convert_writer(writer, choice, plan.convert_graph) for writer in node.writers]
     update: dict[str, Any] = {"bound": bound, "writers": writers}
     if isinstance(bound, Pregel):

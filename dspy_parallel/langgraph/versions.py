@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..errors import LangGraphVersionError
@@ -34,6 +34,7 @@ _ATTRIBUTES = (
     "langgraph.pregel:Pregel.abulk_update_state",
     "langgraph.pregel._algo:get_runnable_for_task",
     "langgraph.pregel._call:CACHE",
+    "langgraph.pregel._read:DEFAULT_BOUND",
     "langgraph.pregel._read:PregelNode.copy",
 )
 _PARAMETERS = {
@@ -58,15 +59,23 @@ def _missing(target: str, parameters: set[str]) -> str | None:
 
 @functools.cache
 def check_langgraph() -> None:
-    """Make sure that the installed LangGraph is built the way the conversion expects.
+    """Make sure that LangGraph is installed, and built the way the conversion expects.
 
     Raises:
         LangGraphVersionError: If something is missing; the message names it.
+        ModuleNotFoundError: If it is not installed.
     """
+    try:
+        installed = version("langgraph")
+    except PackageNotFoundError:
+        raise ModuleNotFoundError(
+            "dspy_parallel.langgraph needs LangGraph, which is not installed: pip install 'dspy-parallel[langgraph]'",
+            name="langgraph",
+        ) from None
     missing = [found for target in _ATTRIBUTES if (found := _missing(target, set()))]
     missing += [found for target, names in _PARAMETERS.items() if (found := _missing(target, names))]
     if missing:
         raise LangGraphVersionError(
-            f"This version of dspy_parallel cannot convert graphs of LangGraph {version('langgraph')}: "
+            f"This version of dspy_parallel cannot convert graphs of LangGraph {installed}: "
             f"{', '.join(missing)} is missing there. Update dspy_parallel, or use LangGraph 1.0 to 1.2."
         )

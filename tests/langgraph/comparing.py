@@ -7,7 +7,7 @@ import dataclasses
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import StateGraph
@@ -16,7 +16,7 @@ from dspy_parallel.langgraph import parallelize_graph
 
 MODES = ("values", "updates", "custom", "debug")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.+]+")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.+]+|(?<=elapsed: )[\d.]+")
 
 
 def plain(value: Any) -> str:
@@ -32,15 +32,17 @@ class Seen:
         events: What each run streamed, in order, and how it ended.
         states: The state after each run.
         history: The checkpoints, newest first.
+        stored: What is in the store.
     """
 
     events: list[list[str]] = dataclasses.field(default_factory=list)
     states: list[str] = dataclasses.field(default_factory=list)
     history: list[str] = dataclasses.field(default_factory=list)
+    stored: list[str] = dataclasses.field(default_factory=list)
 
     def in_any_order(self) -> Seen:
         """For nodes of one step that race each other."""
-        return Seen([sorted(events) for events in self.events], self.states, self.history)
+        return dataclasses.replace(self, events=[sorted(events) for events in self.events])
 
 
 def _state(snapshot: Any) -> str:
@@ -52,32 +54,43 @@ def _state(snapshot: Any) -> str:
 
 
 def see(
-    build: Callable[[], StateGraph[Any]], inputs: Sequence[Any], *, parallel: bool, is_async: bool, **options: Any
+    build: Callable[[], StateGraph[Any]],
+    inputs: Sequence[Any],
+    *,
+    parallel: Literal["builder", "compiled"] | None,
+    is_async: bool,
+    **options: Any,
 ) -> Seen:
     """Run the graph on each of the inputs in turn, all on one thread.
 
     Args:
         build: Makes the builder.
-        inputs: States or `Command`s.
-        parallel: Whether the graph is parallelised.
+        inputs: States or `Command`s, or functions that make one from the state before.
+        parallel: What is parallelised, if anything.
         is_async: Whether the async methods are used.
-        **options: Passed on to `compile()`, but for `engine`, `config` and `stream`.
+        **options: Passed on to `compile()`, but for `engine`, `config` and `stream`; of a class, an instance is.
     """
     engine = options.pop("engine", "auto")
     config = {"configurable": {"thread_id": "1"}, **options.pop("config", {})}
     stream = {"stream_mode": list(MODES), **options.pop("stream", {})}
-    builder = build()
-    if parallel:
-        parallelize_graph(builder, engine=engine)
+    options = {name: value() if isinstance(value, type) else value for name, value in options.items()}
     options.setdefault("checkpointer", InMemorySaver())
+    builder = build()
+    if parallel == "builder":
+        parallelize_graph(builder, engine=engine)
     graph = builder.compile(**options)
-    return asyncio.run(_arun(graph, inputs, config, stream)) if is_async else _run(graph, inputs, config, stream)
+    if parallel == "compiled":
+        parallelize_graph(graph, engine=engine)
+    seen = asyncio.run(_arun(graph, inputs, config, stream)) if is_async else _run(graph, inputs, config, stream)
+    seen.stored = sorted(plain((i.namespace, i.key, i.value)) for i in graph.store.search(())) if graph.store else []
+    return seen
 
 
 def _run(graph: Any, inputs: Sequence[Any], config: Any, stream: Any) -> Seen:
     seen = Seen()
     for given in inputs:
         events: list[str] = []
+        given = given(graph.get_state(config)) if callable(given) else given
         try:
             for event in graph.stream(given, config, **stream):
                 events.append(plain(event))
@@ -93,6 +106,7 @@ async def _arun(graph: Any, inputs: Sequence[Any], config: Any, stream: Any) -> 
     seen = Seen()
     for given in inputs:
         events: list[str] = []
+        given = given(await graph.aget_state(config)) if callable(given) else given
         try:
             async for event in graph.astream(given, config, **stream):
                 events.append(plain(event))
@@ -107,7 +121,7 @@ async def _arun(graph: Any, inputs: Sequence[Any], config: Any, stream: Any) -> 
 def assert_same(
     build: Callable[[], StateGraph[Any]], inputs: Sequence[Any], *, races: bool = False, **options: Any
 ) -> Seen:
-    """Stock and parallelised, sync and async, on each engine: all see the same.
+    """Stock and parallelised, sync and async, on each engine, before and after `compile()`: all see the same.
 
     Args:
         build: Makes the builder.
@@ -119,10 +133,11 @@ def assert_same(
     asynchronous_only = options.pop("asynchronous_only", False)
     # Before Python 3.11, stock async nodes cannot interrupt() or get a stream writer; ours can.
     modes = [True] if asynchronous_only else [False] if sys.version_info < (3, 11) else [False, True]
-    expected, *others = [shape(see(build, inputs, parallel=False, is_async=mode, **options)) for mode in modes]
+    expected, *others = [shape(see(build, inputs, parallel=None, is_async=mode, **options)) for mode in modes]
     assert all(other == expected for other in others), "stock sync and async differ"
-    for engine in ("auto", "loop", "thread"):
+    ways: list[tuple[Any, str]] = [("builder", engine) for engine in ("auto", "loop", "thread")]
+    for parallel, engine in [*ways, ("compiled", "auto")]:
         for is_async in (False, True):
-            seen = see(build, inputs, parallel=True, is_async=is_async, engine=engine, **options)
-            assert shape(seen) == expected, (engine, is_async)
+            seen = see(build, inputs, parallel=parallel, is_async=is_async, engine=engine, **options)
+            assert shape(seen) == expected, (parallel, engine, is_async)
     return expected

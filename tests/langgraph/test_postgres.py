@@ -9,6 +9,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,23 @@ def test_sync_saver(url: str) -> None:
             assert len([state async for state in graph.aget_state_history(config("b"))]) == 4
 
         asyncio.run(main())
+
+
+def test_subclass_that_overrides_a_sync_method_only(url: str) -> None:
+    puts = []
+
+    class Counting(postgres.PostgresSaver):
+        def put(self, *args: Any, **kwargs: Any) -> Any:
+            puts.append(threading.current_thread())
+            return super().put(*args, **kwargs)
+
+    with Counting.from_conn_string(url) as saver:
+        saver.setup()
+        graph = builder().compile(checkpointer=saver)
+        asyncio.run(graph.ainvoke({}, config("e")))
+        graph.invoke({}, config("f"))
+    assert len(puts) == 6
+    assert len(set(puts)) == 1
 
 
 def test_async_saver(url: str) -> None:

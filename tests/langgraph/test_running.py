@@ -6,6 +6,8 @@ import asyncio
 import operator
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Annotated, Any
 
 import dspy
@@ -95,6 +97,27 @@ def test_max_concurrency(lm: Any, engine: Any) -> None:
     graph = fan_out(answer, 12, engine)
     graph.invoke({"n": 0}, {"max_concurrency": 3})
     assert lm.stats().peak_in_flight == 3
+    lm.reset_stats()
+    asyncio.run(graph.ainvoke({"n": 0}, {"max_concurrency": 2}))
+    assert lm.stats().peak_in_flight == 2
+
+
+@ENGINES
+def test_conditional_edges_may_ask_an_lm(lm: Any, engine: Any) -> None:
+    """Path functions wait on the loop, too, all of them at once."""
+    width = 20
+
+    def path(state: State) -> Any:
+        return "yes" if answer(state)["log"] else "no"
+
+    builder = StateGraph(State).add_node("node", lambda state: {"log": []}).add_node("yes", lambda state: {"log": [1]})
+    builder.add_node("no", lambda state: {"log": [0]}).add_conditional_edges("node", path, ["yes", "no"])
+    builder.add_conditional_edges(START, lambda state: [Send("node", {"n": n}) for n in range(width)], ["node"])
+    lm.configure(latency=1.0)
+    result = parallelize_graph(builder, engine=engine).compile().invoke({"n": 0})
+    assert result["log"] == [1]
+    assert lm.stats().peak_in_flight == width
+    lm.configure(latency=0.05)
 
 
 @ENGINES
@@ -194,6 +217,21 @@ def test_blocking_nodes_run_in_threads_in_the_first_run() -> None:
     assert len(graph.invoke({"n": 0})["log"]) == 50
 
 
+def test_callers_in_several_threads_do_not_wait_for_each_other() -> None:
+    """They share one loop, but not for nodes that block: all four must be in theirs at once."""
+    barrier = threading.Barrier(4, timeout=20)
+
+    def node(state: State) -> Any:
+        barrier.wait()
+        return {"log": [state["n"]]}
+
+    graph = single(node)
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(3):
+            results = threads.map(lambda n: graph.invoke({"n": n})["log"], range(4))
+            assert list(results) == [[0], [1], [2], [3]]
+
+
 def test_a_node_that_blocks_is_named() -> None:
     def blocking(state: State) -> Any:
         threading.Event().wait(0.2)
@@ -216,6 +254,27 @@ def test_blockbuster(lm: Any, node: Any) -> None:
             await graph.ainvoke({"n": 0})
         with blockbuster.blockbuster_ctx():
             await graph.ainvoke({"n": 0})
+
+    asyncio.run(main())
+
+
+def test_blockbuster_finds_a_node_that_blocks(tmp_path: Path) -> None:
+    """On the loop, which is asked for here, its error leads to the line. In threads, where such nodes stay, none is."""
+    blockbuster = pytest.importorskip("blockbuster")
+    path = tmp_path / "file"
+    path.write_text("text")
+
+    def node(state: State) -> Any:
+        with open(path) as file:
+            return {"log": [file.read()]}
+
+    async def main() -> None:
+        assert (await single(node).ainvoke({"n": 0}))["log"] == ["text"]  # imports
+        with blockbuster.blockbuster_ctx():
+            assert (await single(node, "thread").ainvoke({"n": 0}))["log"] == ["text"]
+            with pytest.raises(blockbuster.BlockingError) as raised:
+                await single(node, "loop").ainvoke({"n": 0})
+        assert any(str(entry.path) == __file__ and entry.name == "node" for entry in raised.traceback)
 
     asyncio.run(main())
 

@@ -46,6 +46,38 @@ def test_missing_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
         async_node(len)
 
 
+_AT_IMPORT = """
+import sys
+{sabotage}
+try:
+    import dspy_parallel.langgraph
+except Exception as exc:
+    print(type(exc).__name__, exc)
+"""
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "expected"),
+    [
+        (
+            "import langgraph.pregel._read as read; del read.DEFAULT_BOUND",
+            "LangGraphVersionError This version of dspy_parallel cannot convert graphs of LangGraph ",
+        ),
+        (
+            "import importlib.metadata as m\ndef absent(name): raise m.PackageNotFoundError(name)\nm.version = absent",
+            "ModuleNotFoundError dspy_parallel.langgraph needs LangGraph, which is not installed: pip install",
+        ),
+    ],
+    ids=["changed", "absent"],
+)
+def test_error_at_import(sabotage: str, expected: str) -> None:
+    """What the package itself imports from LangGraph, too, is missed in so many words."""
+    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    code = _AT_IMPORT.format(sabotage=sabotage)
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith(expected), done.stdout + done.stderr
+
+
 @pytest.mark.once
 def test_dspy_parallel_alone_does_not_import_langgraph() -> None:
     code = "import sys, dspy_parallel; assert 'langgraph' not in sys.modules"
