@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import statistics
 import subprocess
@@ -65,10 +66,14 @@ async def beside(server: LMServer, engine: str, in_flight: int, rounds: int) -> 
     new = documents("heartbeat")
     runs = {name: make(name, WORKLOADS["extract"], lm) for name in SIDES}
     samples: dict[str, list[Lateness]] = {name: [] for name in runs}
+    names = list(runs)
     for number in range(-1, rounds):
-        for name, run in runs.items():
+        # Each round begins with another one: what one leaves behind, to collect say, is the next one's burden.
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            gc.collect()
             async with heartbeat() as late:
-                await run(new(in_flight))
+                await runs[name](new(in_flight))
             if number >= 0:  # the first round is for pools and promotion
                 samples[name].append(_lateness(late))
     return samples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,10 @@ import dspy
 from . import seams
 from .bridge import Engine, is_coroutine_function, is_generator_function, start
 from .errors import DecorationError
+from .overlapping import Overlap, overlapping
 from .seams.twins import is_twin
 
-__all__ = ["check_module", "give_twins", "is_coverable", "look_up", "make_aforward", "replaces_call"]
+__all__ = ["check_module", "give_twins", "is_coverable", "look_up", "make_aforward", "remove_overlap", "replaces_call"]
 
 
 def _is_sync(fn: Any) -> bool:
@@ -58,12 +60,15 @@ def _is_generated(cls: type, name: str) -> bool:
     return hasattr(getattr(cls, name, None), "__bridge_engine__")
 
 
-def give_twins(cls: type, engine: Engine, *, keep: bool = False) -> list[tuple[str, Any]]:
+def give_twins(
+    cls: type, engine: Engine, *, keep: bool = False, overlap: Overlap | None = None
+) -> list[tuple[str, Any]]:
     """Add what is missing or stale of `aforward` and `acall`; return what was added.
 
-    With `keep`, twins that were generated for the class or a base before, perhaps for another engine, stay.
+    With `keep`, twins that were generated for the class or a base before, perhaps for another engine, stay. With
+    `overlap`, both `forward` and its twin run with a scout ahead.
     """
-    added = []
+    added = _give_overlap(cls, engine, overlap, keep=keep)
     for sync, twin, make in (("forward", "aforward", make_aforward), ("__call__", "acall", _make_acall)):
         generated = _is_generated(cls, twin)
         if (generated and not keep) or not (generated or is_twin(cls, sync, twin)):
@@ -75,6 +80,30 @@ def give_twins(cls: type, engine: Engine, *, keep: bool = False) -> list[tuple[s
     return added
 
 
+def _give_overlap(cls: type, engine: Engine, overlap: Overlap | None, *, keep: bool) -> list[tuple[str, Any]]:
+    forward: Any = getattr(cls, "forward", None)
+    if keep and hasattr(forward, "__overlap_original__"):
+        return []
+    if overlap is None:
+        if "forward" in vars(cls) and hasattr(forward, "__overlap_original__"):
+            remove_overlap(cls)
+        return []
+    if not isinstance(forward, types.FunctionType):
+        return []
+    made = overlapping(getattr(forward, "__overlap_original__", forward), engine, overlap, "forward" not in vars(cls))
+    cls.forward = made  # type: ignore[attr-defined]
+    return [("forward", made)]
+
+
+def remove_overlap(cls: Any) -> None:
+    """Give a class its own `forward` back."""
+    made = vars(cls)["forward"]
+    if made.__overlap_inherited__:
+        del cls.forward
+    else:
+        cls.forward = made.__overlap_original__
+
+
 def make_aforward(owner: type, engine: Engine) -> Callable[..., Any]:
     """The `aforward()` that is to be put on the class `owner`."""
 
@@ -82,9 +111,10 @@ def make_aforward(owner: type, engine: Engine) -> Callable[..., Any]:
         _arrive()
         cls = type(self)
         # Called as super().aforward(), it stands for super().forward().
-        is_super = _definer(cls, "aforward") is not owner
+        is_super = cls is not owner and _definer(cls, "aforward") is not owner
         forward = functools.partial(owner.forward, self) if is_super else look_up(self)  # type: ignore[attr-defined]
-        return await start(forward, args, kwargs, engine, cls)
+        overlapped = getattr(owner.forward, "__overlap_start__", None)  # type: ignore[attr-defined]
+        return await (overlapped or start)(forward, args, kwargs, engine, cls)
 
     return _dressed(aforward, getattr(owner, "forward", owner.__call__), engine)
 

@@ -125,6 +125,7 @@ def main(target: str) -> int:
     """Run the examples of a Markdown file or of a module."""
     from dspy_parallel.testing import LMServer
 
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     with LMServer() as server:
         os.environ["OPENAI_API_BASE"] = os.environ["OPENAI_BASE_URL"] = server.api_base
         os.environ["OPENAI_API_KEY"] = "not-needed"

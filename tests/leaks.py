@@ -19,7 +19,6 @@ SERVICES = ("dspy-parallel-loop", "dspy-parallel-watch", "pytest_timeout")
 _WAITING = ("threading.py", "queue.py", "selectors.py")
 _IDLE = (
     ("dspy_parallel/bridge/workers.py", "_work"),
-    ("dspy_parallel/seams/interpreters.py", "_work"),
     ("concurrent/futures/thread.py", "_worker"),
     ("anyio/_backends/_asyncio.py", "run"),
 )

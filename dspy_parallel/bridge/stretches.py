@@ -189,7 +189,9 @@ class _Watch:
         seen.still = seen.still + tick if is_still else 0.0
         seen.blocked = max(seen.blocked, seen.still)
         seen.last_cpu = cpu
-        if slot.on_loop and not seen.reported and now - started > STUCK_SECONDS:
+        # Neither blocked nor computing, it waits for a CPU: the machine's fault, not the program's.
+        explained = max(seen.blocked, cpu - seen.first_cpu) > STUCK_SECONDS / 4
+        if slot.on_loop and not seen.reported and explained and now - started > STUCK_SECONDS:
             seen.reported = True
             logger.warning(
                 "The event loop of thread %r has been blocked for %.1f s at %s. Nothing else on it can run. If that "

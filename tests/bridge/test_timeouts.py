@@ -1,0 +1,167 @@
+"""Timeouts, task groups and anyio's scopes cancel programs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import anyio
+import pytest
+
+from dspy_parallel.bridge import await_, run
+
+from .waiting import Computing, Gate
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+def test_wait_for(run_here, engine):
+    async def main():
+        gate, log = Gate(), []
+
+        def program():
+            try:
+                await_(gate.wait())
+            finally:
+                await_(asyncio.sleep(0))
+                log.append("cleaned")
+
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(run(program, engine=engine), 0.05)
+        assert log == ["cleaned"]
+        assert await asyncio.wait_for(run(lambda: await_(asyncio.sleep(0, 1)), engine=engine), 30) == 1
+
+    run_here(main)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="new in 3.11")
+def test_timeout_inside_and_outside(run_here, engine):
+    """A timeout around the program, one inside it, and the cancelling() count afterwards."""
+
+    async def main():
+        async def limited():
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await Gate().wait()
+            return "inner"
+
+        def program():
+            assert await_(limited()) == "inner"
+            await_(Gate().wait())
+
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await run(program, engine=engine)
+        assert asyncio.current_task().cancelling() == 0
+        await asyncio.sleep(0)
+
+    run_here(main)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="new in 3.11")
+def test_sibling_failure_in_a_task_group(run_here, engine):
+    async def main():
+        gate, log = Gate(), []
+
+        def waits():
+            try:
+                await_(gate.wait())
+            except asyncio.CancelledError:
+                log.append("cancelled")
+                raise
+
+        def fails():
+            await_(gate.arrived.wait())
+            raise ValueError("sibling")
+
+        with pytest.raises(BaseExceptionGroup) as caught:  # noqa: F821, PT012
+            async with asyncio.TaskGroup() as group:
+                group.create_task(run(waits, engine=engine))
+                group.create_task(run(fails, engine=engine))
+        assert [repr(exc) for exc in caught.value.exceptions] == ["ValueError('sibling')"]
+        assert log == ["cancelled"]
+
+    run_here(main)
+
+
+def test_anyio_cancel_scope(run_here, engine):
+    """Around the program and inside it; a shielded cleanup runs to its end."""
+
+    async def main():
+        gate, log = Gate(), []
+
+        async def inside():
+            with anyio.move_on_after(0.01) as scope:
+                await Gate().wait()
+            return scope.cancelled_caught
+
+        async def cleanup():
+            with anyio.CancelScope(shield=True):
+                await asyncio.sleep(0)
+                log.append("cleaned")
+
+        def program():
+            assert await_(inside())
+            try:
+                await_(gate.wait())
+            finally:
+                await_(cleanup())
+
+        async def bridged(scope):
+            with scope:
+                await run(program, engine=engine)
+                raise AssertionError("not cancelled")
+
+        scope = anyio.CancelScope()
+        task = asyncio.ensure_future(bridged(scope))
+        await gate.arrived.wait()
+        scope.cancel()
+        await task
+        assert scope.cancelled_caught
+        assert log == ["cleaned"]
+
+    run_here(main)
+
+
+def test_anyio_does_not_spin_while_a_thread_computes():
+    """anyio cancels on each turn of the loop until it is heard: that would burn a core for as long."""
+
+    async def main():
+        computing, turns = Computing(), 0
+        asyncio.get_running_loop()
+
+        def program():
+            computing.work()
+            await_(Gate().wait())
+
+        async def count():
+            nonlocal turns
+            loop = asyncio.get_running_loop()
+            original = loop._run_once
+
+            def counted():
+                nonlocal turns
+                turns += 1
+                original()
+
+            loop._run_once = counted
+            await asyncio.sleep(0.2)
+            del loop._run_once
+            computing.released.set()
+
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as group:
+
+                async def bridged():
+                    with anyio.CancelScope():
+                        await run(program, engine="thread")
+
+                group.start_soon(bridged)
+                await computing.entered.wait()
+                task = asyncio.ensure_future(count())
+                await asyncio.sleep(0)
+                scope.cancel()
+        await task
+        assert turns < 100
+
+    asyncio.run(main())
