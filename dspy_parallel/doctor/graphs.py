@@ -1,0 +1,94 @@
+"""A LangGraph's nodes and conditional edges as programs. The only file here that knows how a graph is built."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any, cast
+
+import dspy
+from langchain_core.runnables import RunnableLambda, RunnableSequence
+from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.config import run_in_executor
+from langgraph._internal._runnable import RunnableCallable, RunnableSeq
+from langgraph.graph import StateGraph
+from langgraph.pregel import Pregel
+
+from ..bridge import is_coroutine_function
+from ..langgraph.compiled import is_parallel
+from .programs import MARK, Program, Where, tools_of
+
+__all__ = ["branches_of", "builder_of", "fan_outs", "is_parallelized", "programs_of_graph"]
+
+
+def is_parallelized(graph: Any) -> bool:
+    """Whether `parallelize_graph()` has been at work."""
+    return is_parallel(graph) if isinstance(graph, Pregel) else hasattr(graph, "_parallel_plan")
+
+
+def builder_of(graph: Any) -> Any:
+    """The graph's builder; None for one made by `@entrypoint`."""
+    return graph if isinstance(graph, StateGraph) else getattr(graph, "builder", None)
+
+
+def programs_of_graph(graph: Any, prefix: str = "") -> list[Program]:
+    """The nodes, conditional edges and tools of a graph and its subgraphs."""
+    if isinstance(graph, Pregel):
+        nodes = {name: node.bound for name, node in graph.nodes.items() if name != "__start__"}
+    else:
+        nodes = {name: spec.runnable for name, spec in graph.nodes.items()}
+    found = [part for name, runnable in nodes.items() for part in _of_runnable(prefix + name, runnable, "node")]
+    for source, path in branches_of(graph):
+        found += _of_runnable(f"{prefix}{source} →", path, "edge")
+    return found
+
+
+def branches_of(graph: Any) -> Iterator[tuple[str, Any]]:
+    """The runnable of each conditional edge, with the node that it starts at."""
+    builder = builder_of(graph)
+    for source, branches in getattr(builder, "branches", {}).items():
+        for branch in branches.values():
+            yield source, branch.path
+
+
+def fan_outs(graph: Any) -> dict[str, list[str]]:
+    """The nodes that run side by side because plain edges lead to all of them from one node."""
+    found: dict[str, list[str]] = {}
+    for source, target in sorted(getattr(builder_of(graph), "edges", ())):
+        if target != "__end__":
+            found.setdefault(source, []).append(target)
+    return {source: targets for source, targets in found.items() if len(targets) > 1}
+
+
+def _of_runnable(name: str, runnable: Any, kind: Any) -> Iterator[Program]:
+    if isinstance(runnable, Pregel):
+        yield from programs_of_graph(runnable, f"{name}/")
+    elif isinstance(runnable, (RunnableSeq, RunnableSequence)):
+        for step in cast("Any", runnable).steps:
+            yield from _of_runnable(name, step, kind)
+    elif isinstance(runnable, RunnableBindingBase):
+        yield from _of_runnable(name, runnable.bound, kind)
+    elif isinstance(runnable, (RunnableCallable, RunnableLambda)):
+        yield from _of_functions(name, getattr(runnable, "func", None), getattr(runnable, "afunc", None), kind)
+
+
+def _of_functions(name: str, func: Any, afunc: Any, kind: Any) -> Iterator[Program]:
+    is_sync = afunc is None or (isinstance(afunc, functools.partial) and afunc.func is run_in_executor)
+    function = func if func is not None else getattr(afunc, "__wrapped__", afunc)
+    engine = getattr(afunc, MARK, None)
+    where: Where
+    if engine is not None:
+        where, why = "bridge", f"parallelize_graph(engine={engine!r})"
+    elif is_sync and func is not None:
+        where, why = "threads", "a sync node; under ainvoke LangGraph runs it in the event loop's default executor"
+    else:
+        where, why = "loop", "an async node"
+    if isinstance(function, dspy.Module):
+        yield Program(name, kind, _forward_of(function), where, engine or "", why, function)
+        yield from tools_of(function, where, engine or "")
+    elif function is not None and not (kind == "edge" and is_coroutine_function(function) and where == "threads"):
+        yield Program(name, kind, function, where, engine or "", why, function)
+
+
+def _forward_of(module: Any) -> Any:
+    return getattr(type(module), "forward", type(module).__call__).__get__(module)

@@ -1,0 +1,77 @@
+"""Has a program's LMs answered by the loopback server, whatever provider it names: no key, no cost."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dspy
+
+from ..errors import TargetError
+
+if TYPE_CHECKING:
+    from ..testing import LMServer
+
+__all__ = ["LATENCY", "load_latencies", "served"]
+
+LATENCY = 0.5
+"""Seconds for each reply, if nothing else is asked for."""
+
+
+def load_latencies(path: str) -> Any:
+    """Latencies to replay, as `LMServer` takes them.
+
+    Args:
+        path: JSON: a number, a list, or lists by model name. Values in seconds.
+
+    Raises:
+        TargetError: If the file cannot be read or holds something else.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TargetError(f"The latencies {path} cannot be read: {error}.") from error
+    values = found.values() if isinstance(found, dict) else [found]
+    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    if not flat or not all(isinstance(item, (int, float)) and 0 <= item < 3600 for item in flat):
+        raise TargetError(f"The latencies {path} are not seconds: a number, a list, or lists by model name.")
+    return found
+
+
+@contextmanager
+def served(latency: Any = LATENCY) -> Iterator[LMServer]:
+    """Every `dspy.LM` that is made inside the context asks a server on 127.0.0.1, with the model's name that it has.
+
+    For commands that own their process: `dspy.LM` is patched until the context is left, and an LM is configured if
+    the program configures none. LMs made before are not changed.
+
+    Args:
+        latency: As for `LMServer`: seconds, or recorded values by model.
+
+    Raises:
+        TargetError: If the server's extra is not installed.
+    """
+    if importlib.util.find_spec("aiohttp") is None:
+        raise TargetError("The loopback server needs aiohttp: pip install 'dspy-parallel[testing]'")
+    from ..testing import LMServer
+
+    stock = dspy.LM.__init__
+    with LMServer(latency=latency) as server:
+
+        @functools.wraps(stock)
+        def __init__(self: Any, model: str, *args: Any, **kwargs: Any) -> None:
+            # "openai/" names the protocol, not the provider.
+            stock(self, f"openai/{model.rpartition('/')[2]}", *args, **{**kwargs, **server.lm_kwargs()})
+
+        dspy.LM.__init__ = __init__
+        try:
+            if dspy.settings.lm is None:
+                dspy.configure(lm=dspy.LM("loopback"))
+            yield server
+        finally:
+            dspy.LM.__init__ = stock

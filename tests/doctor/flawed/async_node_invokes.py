@@ -1,0 +1,33 @@
+"""Async nodes that call a graph, a chat model and a database synchronously."""
+
+import sqlite3
+
+from langchain_core.language_models import FakeListChatModel
+from langgraph.graph import START, StateGraph
+from typing_extensions import TypedDict
+
+
+class State(TypedDict, total=False):
+    text: str
+
+
+def shorten(state: State):
+    return {"text": state["text"][:10]}
+
+
+inner = StateGraph(State).add_node(shorten).add_edge(START, "shorten").compile()
+model = FakeListChatModel(responses=["yes"])
+
+
+async def ask(state: State):
+    state = inner.invoke(state)  # flaw: blocks-loop
+    return {"text": model.invoke(state["text"]).content}  # flaw: blocks-loop
+
+
+async def store(state: State):
+    with sqlite3.connect(":memory:") as connection:  # flaw: blocks-loop
+        connection.execute("select ?", [state["text"]])  # flaw: blocks-loop
+    return state
+
+
+target = StateGraph(State).add_node(ask).add_node(store).add_edge(START, "ask").add_edge("ask", "store").compile()

@@ -1,0 +1,34 @@
+"""Locks held while an LM is asked: an attribute, a global, one behind a helper."""
+
+import threading
+
+import dspy
+
+from dspy_parallel import async_module
+
+turns = threading.Semaphore(2)
+
+
+@async_module
+class Counted(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+        self.predict = dspy.Predict("question -> answer")
+
+    def forward(self, question):
+        with self.lock:  # flaw: lock-across-call
+            first = self.predict(question=question)
+        with turns:  # flaw: lock-across-call
+            return self.again(question, first.answer)
+
+    def again(self, question, answer):
+        with self.lock:
+            question = f"{question} {answer}?"
+        return self.predict(question=question)
+
+    def __getstate__(self):
+        return {}
+
+
+target = Counted
