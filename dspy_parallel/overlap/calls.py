@@ -122,6 +122,8 @@ def _method(frame: Frame, method: types.MethodType, args: list[Any], kwargs: dic
         return frame.lift(f"`.{function.__name__}()`", lambda owner, *a: method(*a, **kwargs), owner, *args)
     if isinstance(owner, pydantic.BaseModel) and getattr(function, "__module__", "").startswith("pydantic."):
         return frame.lift(f"`.{function.__name__}()`", lambda *a: method(*a, **kwargs), *args)
+    if isinstance(owner, dspy.Module) and function in (dspy.Module.__call__, dspy.Predict.__call__):
+        return _module(frame, owner, args, kwargs)
     if not isinstance(function, types.FunctionType):
         raise Halted(f"{_name(method)} may have effects")
     if function.__module__.startswith("dspy.") and isinstance(owner, dspy.Module) and function.__name__ != "forward":

@@ -9,7 +9,7 @@ from typing import Any
 from .. import bridge, overlapping, seams
 from ..bridge import Engine
 from ..overlapping import Overlap
-from . import predictors, wire  # noqa: F401 - their seams
+from . import predictors, silence, wire  # noqa: F401 - their seams
 from .scout import Scout
 from .session import Current, Session, current
 
