@@ -14,12 +14,15 @@ from .engines import (
     run,
     start,
 )
+from .flights import Flight, Launch
 from .placement import Placement, placement_of
 from .portal import run_sync, serving_loop
 from .threads import run_in_thread
 
 __all__ = [
     "Engine",
+    "Flight",
+    "Launch",
     "Placement",
     "await_",
     "call_in_thread",
