@@ -12,7 +12,7 @@ from typing import Any
 
 from . import calls, expressions, purity
 from .facts import MUTATORS
-from .frame import Frame, blockers, reachable
+from .frame import Frame, LocalFunction, blockers, reachable
 from .strands import Halted, Pending, Strand
 
 __all__ = ["lazy", "method", "pure", "structural"]
@@ -64,7 +64,8 @@ def structural(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any
 
     def work(strand: Strand) -> Any:
         inner = frame.at(strand)
-        return _rearranged(inner, callee, [strand.force(arg) for arg in args], kwargs)
+        known = [arg.at(strand) if isinstance(arg, LocalFunction) else arg for arg in args]
+        return _rearranged(inner, callee, [strand.force(arg) for arg in known], kwargs)
 
     return frame.strand.fork(work, f"`{callee.__name__}(...)`", reachable([*args, *kwargs.values()]))
 
@@ -150,16 +151,29 @@ def method(frame: Frame, callee: types.BuiltinMethodType, args: list[Any], kwarg
         raise Halted(f"`{name}` of a {type(owner).__name__} is not understood")
     if name == "sort":
         return _sort(frame, owner, kwargs)
-    if name in ("extend", "extendleft", "update", "union", "difference_update", "intersection_update"):
-        args = [frame.force(arg) for arg in args]
-        args = [arg if isinstance(arg, dict) else expressions.iterate(frame, arg) for arg in args]
-        if type(owner) is set:
-            args = [frame.ready(arg) for arg in args]
-    elif name not in ("append", "appendleft", "insert"):
-        args = [frame.ready(args[0]), *args[1:]] if args else args
-        if type(owner) is set or name == "remove":
-            frame.ready(owner)
-    return frame.touch(owner, lambda: getattr(owner, name)(*args, **kwargs), f"`.{name}()`", writing=True)
+
+    def change(strand: Strand) -> Any:
+        inner = frame.at(strand)
+        given = _given(inner, owner, name, args)
+        strand.touch(owner, writing=True)
+        return getattr(owner, name)(*given, **kwargs)
+
+    return frame.strand.fork(change, f"`.{name}()`", reachable([owner, *args]), [owner])
+
+
+def _given(frame: Frame, owner: Any, name: str, args: list[Any]) -> list[Any]:
+    """The arguments of a method that changes a container, as far as they have to be known."""
+    if name in ("append", "appendleft") and type(owner) is not set:
+        return args
+    if name == "insert":
+        return [frame.ready(args[0]), args[1]]
+    if name in ("extend", "extendleft", "update") or name.endswith("_update"):
+        known = [frame.force(arg) for arg in args]
+        known = [arg if isinstance(arg, dict) else expressions.iterate(frame, arg) for arg in known]
+        return [frame.ready(arg) for arg in known] if type(owner) is set else known
+    if name == "remove":
+        frame.ready(owner)
+    return [frame.ready(args[0]), *args[1:]] if args else args
 
 
 def _reading(frame: Frame, owner: Any, name: str, args: list[Any]) -> Any:
@@ -207,9 +221,10 @@ def pure(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> 
 
     def keyed(strand: Strand) -> Any:
         inner = frame.at(strand)
+        by = key.at(strand) if isinstance(key, LocalFunction) else key
         named = {name: inner.ready(kwargs[name]) for name in names}
         items = expressions.iterate(inner, args[0]) if count == 1 else args
-        keys = [calls.apply(inner, key, [item], {}) for item in items]
+        keys = [calls.apply(inner, by, [item], {}) for item in items]
         known = [inner.ready(one) for one in keys]
         for one in known:
             expressions.check_plain(one)

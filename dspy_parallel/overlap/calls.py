@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import types
-from collections.abc import Callable
 from typing import Any
 
 import dspy
@@ -168,22 +167,25 @@ def enter(frame: Frame, function: Any, args: Any, kwargs: dict[str, Any]) -> Any
         named = {name: adopt(value) for name, value in (function.__kwdefaults__ or {}).items()}
     names = bind(node.args, defaults, named, list(args), kwargs)
 
-    def run(strand: Strand, caller: Frame) -> Any:
+    def run(strand: Strand) -> Any:
+        own = names
+        if strand is not frame.strand:
+            own = {name: value.at(strand) if type(value) is LocalFunction else value for name, value in names.items()}
         if isinstance(function, LocalFunction):
             outer = function.frame if strand is frame.strand else function.frame.at(strand)
-            inner = Frame(frame.scout, strand, names, outer=outer, depth=frame.depth + 1)
+            inner = Frame(frame.scout, strand, own, outer=outer, depth=frame.depth + 1)
         else:
-            inner = Frame(frame.scout, strand, names, function=function, depth=frame.depth + 1)
+            inner = Frame(frame.scout, strand, own, function=function, depth=frame.depth + 1)
         inner.line = node.lineno
         return statements.run_body(inner, node)
 
     first = names[parameters_of(node.args)[0]] if args and not isinstance(function, LocalFunction) else None
     regard = regards.of_function(frame, function, first)
     if regard.is_opaque:
-        return run(frame.strand, frame)
+        return run(frame.strand)
     reads = reachable([*names.values(), *([function] if isinstance(function, LocalFunction) else [])])
     what = f"what `{getattr(node, 'name', 'a lambda')}` returns"
-    return frame.strand.fork(lambda strand: run(strand, frame), what, reads, regard.writes(reads))
+    return frame.strand.fork(run, what, reads, regard.writes(reads))
 
 
 def bind(
@@ -210,6 +212,3 @@ def bind(
     elif rest:
         raise TypeError("unexpected keyword arguments")
     return names
-
-
-Work = Callable[[Frame], Any]

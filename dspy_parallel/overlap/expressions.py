@@ -127,7 +127,7 @@ def _subscript(frame: Frame, node: ast.Subscript) -> Any:
         check_plain(container)
         if type(container) in purity.BOXES:
             strand.touch(container)
-        return inner.scout.outside.adopt(container[index])
+        return container[index]
 
     waits = type(owner) is Pending or blockers(frame.strand, key) or not frame.strand.is_free(owner)
     return frame.strand.fork(get, "an item", reachable([owner])) if waits else get(frame.strand)
@@ -156,12 +156,14 @@ def in_place(frame: Frame, kind: type, left: Any, right: Any) -> Any:
     left, right = _settled(left), _settled(right)
     op = _IN_PLACE.get(kind, _BINARY[kind])
     if type(left) in purity.BOXES:
-        if type(left) is list and kind is ast.Add:
-            items = iterate(frame, right)
-            frame.touch(left, lambda: left.extend(items), "`+=`", writing=True)
-        else:
-            known = frame.ready(right)
-            frame.touch(left, lambda: op(left, known), "`+=`", writing=True)
+
+        def change(strand: Strand) -> None:
+            inner = frame.at(strand)
+            other = iterate(inner, right) if type(left) is list and kind is ast.Add else inner.ready(right)
+            strand.touch(left, writing=True)
+            op(left, other)
+
+        frame.strand.fork(change, "an augmented assignment", reachable([left, right]), [left])
         return left
     if type(left) is Pending and left.boxes:
         return in_place(frame, kind, frame.force(left), right)

@@ -29,6 +29,10 @@ class LocalFunction:
         self.defaults = defaults
         self.keyword_defaults = keyword_defaults
 
+    def at(self, strand: Strand, memo: dict[int, Frame] | None = None) -> LocalFunction:
+        """The same for another strand: it sees the names around it as they are now."""
+        return LocalFunction(self.node, self.frame.at(strand, memo), self.defaults, self.keyword_defaults)
+
 
 class Returned:
     """How a body was left: with this value."""
@@ -71,6 +75,9 @@ class Frame:
             twin.names = dict(self.names)
             if self.outer is not None:
                 twin.outer = self.outer.at(strand, memo)
+            for name, value in twin.names.items():
+                if type(value) is LocalFunction:
+                    twin.names[name] = value.at(strand, memo)
         return memo[id(self)]
 
     # Names
@@ -145,7 +152,7 @@ class Frame:
     def lift(self, what: str, op: Callable[..., Any], *operands: Any) -> Any:
         """Apply a function without effects to values that may be pending; the result is pending then, too."""
         if not any(blockers(self.strand, operand) for operand in operands):
-            return op(*operands)
+            return op(*(operand.value if type(operand) is Pending else operand for operand in operands))
 
         def compute(strand: Strand) -> Any:
             return op(*(_ready(strand, operand, set()) for operand in operands))

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import collections
 import copy
+import dataclasses
 import types
 from collections.abc import Callable
 from typing import Any
 
 import dspy
+import pydantic
 
 from . import purity
 from .strands import Halted
@@ -34,8 +36,9 @@ class Outside:
         is_behind: Whether the main line may have changed by now what the scout has not read yet.
     """
 
-    def __init__(self, is_behind: Callable[[], bool]) -> None:
+    def __init__(self, is_behind: Callable[[], bool], *, copies_models: bool = False) -> None:
         self._is_behind = is_behind
+        self._copies_models = copies_models
         self._attributes: dict[int, tuple[Any, dict[str, Any]]] = {}
         self._copies: dict[int, tuple[Any, Any]] = {}
         self._ours: dict[int, Any] = {}
@@ -61,6 +64,20 @@ class Outside:
                 attributes = dict(vars(value))
                 self._attributes[id(value)] = value, attributes
                 todo += attributes.values()
+
+    def own(self, value: Any) -> Any:
+        """Take what was made for the scout alone, a prediction for instance; return it."""
+        todo = [value]
+        while todo:
+            value_ = todo.pop()
+            if self._is_box(value_) and id(value_) not in self._ours:
+                self._ours[id(value_)] = value_
+                todo += _items(value_)
+            elif is_record_class(type(value_)) and id(value_) not in self._attributes:
+                attributes = dict(vars(value_))
+                self._attributes[id(value_)] = value_, attributes
+                todo += attributes.values()
+        return value
 
     def adopt(self, value: Any) -> Any:
         """The scout's own copy of a container; anything else as it is."""
@@ -96,9 +113,20 @@ class Outside:
                     twin[index] = self.adopt(item)
         return twin
 
-    @staticmethod
-    def _is_box(value: Any) -> bool:
-        return type(value) in purity.CONTAINERS or type(value) in purity.RECORDS
+    def _copy_of_model(self, value: Any) -> Any:
+        known = self._copies.get(id(value))
+        if known is None:
+            try:
+                twin = copy.deepcopy(value)
+            except Exception:  # something inside cannot be copied: then it is shared
+                twin = value
+            known = self._copies[id(value)] = value, twin
+        return known[1]
+
+    def _is_box(self, value: Any) -> bool:
+        cls = type(value)
+        is_box = cls in purity.CONTAINERS or cls in purity.RECORDS
+        return is_box or (self._copies_models and is_record_class(cls))
 
     def _keep(self, value: Any, twin: Any) -> None:
         self._copies[id(value)] = value, twin
@@ -151,6 +179,11 @@ def _has_plain_attributes(cls: type) -> bool:
     )
 
 
-def private_copy(value: Any, memo: dict[int, Any] | None = None) -> Any:
+def private_copy(value: Any) -> Any:
     """A copy of containers and records, and of those inside; everything else is shared."""
-    return Outside(lambda: False).adopt(value)
+    return Outside(lambda: False, copies_models=True).adopt(value)
+
+
+def is_record_class(cls: type) -> bool:
+    """Whether instances are records of fields, which can be copied: pydantic models and dataclasses."""
+    return issubclass(cls, pydantic.BaseModel) or dataclasses.is_dataclass(cls)

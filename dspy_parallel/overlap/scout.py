@@ -56,7 +56,7 @@ class Scout:
             self._args, self._kwargs = (*function.args, *args), {**function.keywords, **kwargs}
         owner = [function.__self__] if isinstance(function, types.MethodType) else []
         self.outside.freeze(*owner, self._args, self._kwargs)
-        session.on_result = self._strands.resolve
+        session.on_result = self._resolve
         session.on_failure = self._strands.failed
 
     def go(self) -> None:
@@ -138,7 +138,10 @@ class Scout:
             return
         call.result, call.has_ended = result, True
         assert call.outcome is not None
-        self._strands.resolve(call.outcome, private_copy(result))
+        self._resolve(call.outcome, private_copy(result))
+
+    def _resolve(self, outcome: Pending, result: Any) -> None:
+        self._strands.resolve(outcome, self.outside.own(result))
 
     def _failed(self, path: Path, exc: BaseException) -> None:
         place = self._frame.place if self._frame is not None else "the beginning"
