@@ -284,6 +284,7 @@ class App:
             rule.used = 0
         for fault in self.settings.faults:
             fault.seen = fault.injected = 0
+            fault.failed.clear()
         self.recorder.reset()
 
 

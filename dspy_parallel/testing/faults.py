@@ -45,6 +45,11 @@ def choose_fault(faults: Iterable[Fault], ordinal: int, model: str, conversation
         chance = random.Random(f"{fault.seed}:{fault.kind}:{ordinal}").random() if fault.probability < 1 else 0.0
         if chance >= fault.probability:
             continue
+        if fault.first is not None:
+            before = fault.failed.get(conversation.digest, 0)
+            if before >= fault.first:
+                continue
+            fault.failed[conversation.digest] = before + 1
         fault.injected += 1
         return fault
     return None

@@ -71,6 +71,8 @@ class Fault:
     seed: int = 0
     every: int = 1
     times: int | None = None
+    first: int | None = None
+    """How often each distinct request fails before it gets through; None is every time."""
     retry_after: float | None = None
     seconds: float | None = None
     """How long a stall lasts; None is until the client leaves."""
@@ -79,6 +81,8 @@ class Fault:
     message: str | None = None
     seen: int = 0
     injected: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
+    """How often each distinct request has failed, by digest."""
 
     @classmethod
     def read(cls, spec: str | Mapping[str, Any]) -> Fault:
@@ -208,7 +212,7 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
 
 
 def _known(cls: type, data: dict[str, Any], what: str) -> dict[str, Any]:
-    names = {f.name for f in fields(cls)} - {"wanted", "seen", "injected", "used"}
+    names = {f.name for f in fields(cls)} - {"wanted", "seen", "injected", "failed", "used"}
     if unknown := sorted(set(data) - names):
         raise SettingsError(f"Unknown {what} {', '.join(map(repr, unknown))}. Known: {', '.join(sorted(names))}.")
     return data

@@ -125,6 +125,14 @@ def test_every(server: LMServer) -> None:
     assert _statuses(server, 3) == [200, 200, 500]
 
 
+def test_the_first_of_each_distinct_request(server: LMServer) -> None:
+    """Who asks the same again gets through, whatever others ask; a reset starts anew."""
+    server.configure(faults=[{"kind": "503", "first": 1, "match": "a|b"}])
+    assert [chat(server, q).status for q in ("a", "b", "c", "b", "a", "a")] == [503, 503, 200, 200, 200, 200]
+    server.reset_stats()
+    assert chat(server, "a").status == 503
+
+
 def test_times_and_ordinals(server: LMServer) -> None:
     """The first two, or just the ones that are listed."""
     server.configure(faults=[{"kind": "500", "times": 2}])
