@@ -1,4 +1,4 @@
-"""The command line: `dspy-parallel demo`, `dspy-parallel serve`."""
+"""The command line: `dspy-parallel demo`, `doctor`, `serve`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .demo import command as demo
+from .doctor import command as doctor
 
 __all__ = ["main"]
 
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"dspy-parallel {version}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     # A command adds itself, with `run` as its default: a function of the options that returns the exit code.
-    for add_to in (demo.add_to, _add_serve):
+    for add_to in (demo.add_to, doctor.add_to, _add_serve):
         add_to(commands)
     options, rest = parser.parse_known_args(arguments)
     if rest and not getattr(options, "passes_on", False):

@@ -26,9 +26,11 @@ def _on_loop(program: Program, found: Sequence[tuple[Call, Blocker]]) -> Iterato
     outer: set[Place] = set()
     for call, blocker in found:
         if call.module is not None:  # in a module that is called synchronously: awaiting that one is what helps
-            if call.module not in outer:
-                outer.add(call.module)
-                yield _blocks_loop(program, call.module, "the module", blocker, "await it through its acall(...)", call)
+            text, place = call.module
+            if place not in outer:
+                outer.add(place)
+                through = call.through[: call.through.index(place)]
+                yield _blocks_loop(program, place, text, blocker, f"await {text}.acall(...)", through)
         elif blocker.what.startswith("an event loop"):
             yield Finding(
                 "nested-loop",
@@ -41,11 +43,12 @@ def _on_loop(program: Program, found: Sequence[tuple[Call, Blocker]]) -> Iterato
                 call.through,
             )
         else:
-            yield _blocks_loop(program, call.place, f"{call.text}()", blocker, blocker.instead, call)
+            yield _blocks_loop(program, call.place, call.text, blocker, blocker.instead, call.through)
 
 
-def _blocks_loop(program: Program, place: Place, what: str, blocker: Blocker, instead: str, call: Call) -> Finding:
-    kind = "tool" if program.kind == "tool" else "blocks-loop"
+def _blocks_loop(
+    program: Program, place: Place, text: str, blocker: Blocker, instead: str, through: tuple[Place, ...]
+) -> Finding:
     if program.kind == "tool":
         cost = "A sync tool of an agent that is awaited runs on the event loop, and everything else on it stands still."
         instead = f"{instead} in an async tool; in a program under @async_module sync tools get a thread."
@@ -55,14 +58,14 @@ def _blocks_loop(program: Program, place: Place, what: str, blocker: Blocker, in
             bridge = "parallelize_graph(builder)" if program.kind in ("node", "edge") else "await run(function, ...)"
             instead = f"{instead}; or {bridge}, inside which this call does not block."
     return Finding(
-        "blocking-tool" if kind == "tool" else kind,
+        "blocking-tool" if program.kind == "tool" else "blocks-loop",
         "warning",
         place,
         program.name,
-        f"{what} waits for {blocker.what} on the event loop.",
+        f"{text}() waits for {blocker.what} on the event loop.",
         cost,
         instead,
-        call.through,
+        through,
     )
 
 

@@ -8,7 +8,10 @@ from typing import Any
 
 import dspy
 
-__all__ = ["asyncify_workers", "connections", "default_threads"]
+from ..seams.connections import max_connections
+from ..seams.table import _table
+
+__all__ = ["asyncify_workers", "connections", "default_threads", "is_installed"]
 
 
 def default_threads() -> int:
@@ -23,15 +26,25 @@ def asyncify_workers() -> int:
 
 
 def connections(lm: Any) -> tuple[int, str] | None:
-    """How many connections an LM's client opens at most, and who says so; None if that isn't known."""
+    """How many connections an LM's client opens at most, and who says so; None if that isn't known.
+
+    Where this package is in use, pools are as large as the process may have files open.
+    """
     engine = getattr(lm, "_engine_spec", "litellm")
-    if engine in ("auto", "lm15"):
-        limit = _constant("dspy._vendor.lm15.transports._limits", "DEFAULT_MAX_CONNECTIONS")
-        return (limit, "DSPy's engine") if limit else None
-    if engine == "litellm" and isinstance(lm, dspy.LM):
+    if not isinstance(lm, dspy.LM) or engine not in ("auto", "lm15", "litellm"):
+        return None
+    if is_installed():
+        return max_connections(), "this process, whose limit is on open files,"
+    if engine == "litellm":
         limit = _constant("litellm.constants", "AIOHTTP_CONNECTOR_LIMIT_PER_HOST")
-        return (limit, "LiteLLM, for each host") if limit else None
-    return None
+        return (limit, "LiteLLM, for each host,") if limit else None
+    limit = _constant("dspy._vendor.lm15.transports._limits", "DEFAULT_MAX_CONNECTIONS")
+    return (limit, "DSPy's engine") if limit else None
+
+
+def is_installed() -> bool:
+    """Whether the seams are in place."""
+    return _table._installed
 
 
 def _constant(module: str, name: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..targets import Target, as_target
+from ..targets import Target
 from .awaitability import module_findings
 from .blocking import blocking_findings
 from .fan_out import connection_findings, fan_out_findings
@@ -14,7 +14,7 @@ from .findings import LEVELS, Finding
 from .holding import holding_findings
 from .programs import Program, programs_of
 
-__all__ = ["Diagnosis", "diagnose", "examine"]
+__all__ = ["Diagnosis", "examine"]
 
 
 @dataclass(frozen=True)
@@ -34,46 +34,8 @@ class Diagnosis:
     observed: list[str] = field(default_factory=list)
 
 
-def diagnose(target: Any, *, inputs: Mapping[str, Any] | None = None, in_flight: int = 1) -> list[Finding]:
-    """What in a program blocks, fails or keeps it from running in parallel, with file and line.
-
-    The source is read, and so are the helpers that it calls; nothing is run, unless there are `inputs`. Then the
-    program runs once, in this thread, which must have no running event loop, against the LM that is configured.
-
-    Args:
-        target: A `dspy.Module` class or instance, a LangGraph (builder or compiled), or a function.
-        inputs: Keyword arguments to run it with, or a graph's state; None runs nothing.
-        in_flight: How many runs at the same time there shall be.
-
-    Returns:
-        Findings, errors first, then by file and line; none if nothing is wrong.
-
-    Raises:
-        TargetError: If the target is no program, or cannot be run with these inputs.
-
-    Example:
-        ```python
-        import dspy
-        from dspy_parallel import diagnose
-
-        class Answer(dspy.Module):
-            def __init__(self):
-                super().__init__()
-                self.predict = dspy.Predict("question -> answer")
-
-            def forward(self, question):
-                return self.predict(question=question)
-
-        (finding,) = diagnose(Answer)
-        assert finding.kind == "forward-only"
-        assert "@async_module" in finding.instead
-        ```
-    """
-    return examine(as_target(target), inputs=inputs, in_flight=in_flight).findings
-
-
 def examine(target: Target, *, inputs: Mapping[str, Any] | None = None, in_flight: int = 1) -> Diagnosis:
-    """The same, with the programs that were looked at and what the run showed."""
+    """What `diagnose()` finds, with the programs that were looked at and what the run showed."""
     programs = programs_of(target)
     findings = list(_read(target, programs))
     observed: list[str] = []

@@ -10,7 +10,7 @@ import dspy
 
 from ..targets import Target
 from .blocking_calls import blocker_of
-from .caps import asyncify_workers, connections, default_threads
+from .caps import asyncify_workers, connections, default_threads, is_installed
 from .findings import Finding, Place
 from .programs import Program
 from .reading import Call, read
@@ -188,11 +188,12 @@ def connection_findings(target: Target, programs: Sequence[Program], in_flight: 
                 "warning",
                 place_of(target.value) if target.kind == "module" else programs[0].place,
                 target.name,
-                f"{in_flight} LM calls at once: {limit[1]}, opens {limit[0]} connections at most."
-                if "," in limit[1]
-                else f"{in_flight} LM calls at once: {limit[1]} opens {limit[0]} connections at most.",
+                f"{in_flight:,} LM calls at once: {limit[1]} opens {limit[0]:,} connections at most.",
                 f"{-(-in_flight // limit[0])} turns instead of one, however the calls are made.",
-                "a larger pool where the client lets you have one; and a limit on the LM that the provider accepts.",
+                "@async_module, run() or parallelize_graph(), with which pools are as large as the process may have "
+                "files open; and limit(lm, ...) for what the provider accepts."
+                if not is_installed()
+                else "limit(lm, ...), so that calls wait where you can see it; or a higher `ulimit -n`.",
             )
 
 

@@ -40,7 +40,7 @@ class Call:
         locks: Locks that are held meanwhile: what is written, and where.
         swallowed: `except:` clauses around the call that swallow a cancel.
         through: The lines that lead here.
-        module: The outermost line on the way that calls a module of the user's synchronously.
+        module: On the way, the outermost synchronous call of a module of the user's: what is written, and where.
         scope: The names that the calling code sees.
     """
 
@@ -53,7 +53,7 @@ class Call:
     locks: tuple[tuple[str, Place], ...]
     swallowed: tuple[Place, ...]
     through: tuple[Place, ...]
-    module: Place | None
+    module: tuple[str, Place] | None
     scope: Scope
 
 
@@ -62,7 +62,7 @@ class _Circumstances:
     locks: tuple[tuple[str, Place], ...] = ()
     swallowed: tuple[Place, ...] = ()
     through: tuple[Place, ...] = ()
-    module: Place | None = None
+    module: tuple[str, Place] | None = None
 
 
 def read(program: Any) -> list[Call]:
@@ -232,7 +232,7 @@ class _Reader(ast.NodeVisitor):
             # A generator's body runs when it is consumed, which is mostly here; a coroutine's when it is awaited.
             self.follow_local(callee, deeper)
         elif callee is not None:
-            self.follow(callee, deeper, place)
+            self.follow(callee, deeper, (text, place))
 
     def follow_arguments(self, node: ast.Call, now: _Circumstances) -> None:
         for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
@@ -240,20 +240,20 @@ class _Reader(ast.NodeVisitor):
             if isinstance(value, Local):
                 self.follow_local(value, now)
             elif value is not None and not isinstance(value, Made):
-                self.follow(value, now, self.place(node))
+                self.follow(value, now, (ast.unparse(argument), self.place(node)))
 
     def follow_local(self, local: Local, now: _Circumstances) -> None:
         scope = Scope(local.scope.function, {}, local.scope)
         scope.parameters(local.node, None)
         self.read_body(local.node, scope, (id(local.node), bool(now.locks), bool(now.swallowed)), now)
 
-    def follow(self, callee: Value, now: _Circumstances, place: Place) -> None:
+    def follow(self, callee: Value, now: _Circumstances, written: tuple[str, Place]) -> None:
         """Read what is called, if it is the user's own code."""
         cls = class_of(callee)
         if cls is not None and issubclass(cls, dspy.Module):
             forward = plain_function(getattr(cls, "forward", None))
             if forward is not None and is_readable(forward):
-                self.enter(forward, callee, _replaced(now, module=now.module or place))
+                self.enter(forward, callee, _replaced(now, module=now.module or written))
             return
         if isinstance(callee, Method) and not isinstance(callee.function, str):
             owner = class_of(callee.owner)

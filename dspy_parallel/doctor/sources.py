@@ -56,8 +56,9 @@ def plain_function(value: Any) -> FunctionType | None:
         elif isinstance(value, (staticmethod, classmethod)):
             value = value.__func__
         elif isinstance(value, FunctionType):
-            inner = getattr(value, "__wrapped__", None)
-            if inner is None or is_own_code(value):
+            inner = getattr(value, "__overlap_original__", None)
+            inner = inner or (None if is_own_code(value) else getattr(value, "__wrapped__", None))
+            if inner is None:
                 return value
             value = inner
         else:

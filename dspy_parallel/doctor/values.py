@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import concurrent.futures
 import functools
 import inspect
 import sqlite3
@@ -17,8 +18,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType, ModuleType
 from typing import Any
-
-import wrapt
 
 from .sources import FunctionNode, is_readable, plain_function, tree_of
 
@@ -73,10 +72,12 @@ class Parent:
 
 Value = Known | Made | Many | Method | Local | Parent
 
-_LOCKS: Mapping[Any, type] = {
+_MAKERS: Mapping[Any, type] = {
     threading.Lock: type(threading.Lock()),
     threading.RLock: type(threading.RLock()),
     sqlite3.connect: sqlite3.Connection,
+    concurrent.futures.ThreadPoolExecutor.submit: concurrent.futures.Future,
+    concurrent.futures.ProcessPoolExecutor.submit: concurrent.futures.Future,
 }
 """Functions that make an instance of a class."""
 
@@ -235,13 +236,12 @@ def _call(scope: Scope, node: ast.Call) -> Value | None:
     callee = scope.resolve(node.func)
     if isinstance(callee, Method) and isinstance(callee.function, str):
         return element(callee.owner) if callee.function in ("pop", "get", "values", "items", "copy") else None
-    if isinstance(callee, Known):
-        if isinstance(callee.value, type):
-            return Made(callee.value, node)
-        made = _LOCKS.get(callee.value) if callee.value.__hash__ else None
-        if made is not None:
-            return Made(made, node)
     function = callee.function if isinstance(callee, Method) else callee.value if isinstance(callee, Known) else None
+    made = next((cls for maker, cls in _MAKERS.items() if maker is function), None)
+    if made is not None:
+        return Made(made, node)
+    if isinstance(callee, Known) and isinstance(callee.value, type):
+        return Made(callee.value, node)
     returned = inspect.getattr_static(function, "__annotations__", {}) if isinstance(function, FunctionType) else {}
     result = returned.get("return") if isinstance(returned, dict) else None
     if isinstance(result, str) and isinstance(function, FunctionType):
@@ -284,7 +284,3 @@ _READERS: dict[type[ast.AST], Callable[[Scope, Any], Value | None]] = {
     ast.Lambda: lambda scope, node: Local(node, scope),
 }
 
-
-def is_patched(value: Value | None) -> bool:
-    """Whether a seam is in the function's place."""
-    return isinstance(value, Known) and isinstance(value.value, wrapt.FunctionWrapper)
