@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ThreadRequiredError,
         UnknownEngineError,
     )
+    from .history import own_history
     from .limits import Limit, limit, limit_all
     from .modules import AsyncModuleMixin, async_module, install, uninstall
     from .programs import run, run_sync
@@ -51,6 +52,7 @@ __all__ = [
     "limit_all",
     "loop_safe",
     "offload",
+    "own_history",
     "placement_of",
     "run",
     "run_sync",
@@ -84,6 +86,7 @@ _HOMES = {
     "limit_all": "limits",
     "loop_safe": "seams",
     "offload": "bridge",
+    "own_history": "history",
     "placement_of": "bridge",
     "run": "programs",
     "run_sync": "programs",

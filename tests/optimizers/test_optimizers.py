@@ -1,0 +1,173 @@
+"""Optimizers do with a decorated program exactly what they do with the plain one."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+import random
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import dspy
+import pytest
+
+from dspy_parallel import run
+from tests.modules.observing import logged
+from tests.optimizers.programs import Decorated, Deterministic, Review, examples, feedback, make, metric, score, state
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+
+def bootstrap(program: Any, lm: Any) -> Any:
+    optimizer = dspy.BootstrapFewShot(metric=metric, max_bootstrapped_demos=3, max_labeled_demos=4)
+    return optimizer.compile(program, trainset=examples())
+
+
+def random_search(program: Any, lm: Any) -> Any:
+    optimizer = dspy.BootstrapFewShotWithRandomSearch(
+        metric=metric, max_bootstrapped_demos=2, max_labeled_demos=2, num_candidate_programs=2, num_threads=1
+    )
+    return optimizer.compile(program, trainset=examples(4), valset=examples(6)[4:])
+
+
+def mipro(program: Any, lm: Any) -> Any:
+    pytest.importorskip("optuna")
+    optimizer = dspy.MIPROv2(
+        metric=metric,
+        prompt_model=lm,
+        task_model=lm,
+        auto=None,
+        num_candidates=3,
+        max_bootstrapped_demos=2,
+        max_labeled_demos=2,
+        num_threads=1,
+        seed=3,
+        verbose=False,
+    )
+    return optimizer.compile(
+        program, trainset=examples(6), valset=examples(10)[6:], num_trials=4, minibatch=False, seed=3
+    )
+
+
+def gepa(program: Any, lm: Any) -> Any:
+    pytest.importorskip("gepa")
+    optimizer = dspy.GEPA(metric=feedback, max_metric_calls=30, reflection_lm=lm, num_threads=1, seed=0)
+    return optimizer.compile(program, trainset=examples(4), valset=examples(6)[4:])
+
+
+def simba(program: Any, lm: Any) -> Any:
+    optimizer = dspy.SIMBA(metric=metric, bsize=4, num_candidates=2, max_steps=2, max_demos=2, num_threads=1)
+    return optimizer.compile(program, trainset=examples(8), seed=5)
+
+
+OPTIMIZERS = (bootstrap, random_search, mipro, gepa, simba)
+
+
+def compiled(compile_: Callable[[Any, Any], Any], *, decorate: bool, bridged: bool = False) -> tuple[Any, ...]:
+    """The optimised program, its state, and the prompts that led to it."""
+    random.seed(1)
+    lm = Deterministic()
+
+    def whole() -> Any:
+        return compile_(make(decorate=decorate), lm)
+
+    with warnings.catch_warnings(), logged(), dspy.context(lm=lm):
+        warnings.simplefilter("ignore")
+        program = asyncio.run(run(whole, engine="thread")) if bridged else whole()
+    return program, state(program), lm.prompts
+
+
+@pytest.mark.parametrize("optimize", OPTIMIZERS, ids=lambda optimize: optimize.__name__)
+def test_equal_demos_and_instructions(optimize: Any) -> None:
+    """And by the same prompts in the same order; also if the optimizer itself runs in the bridge."""
+    _, expected, prompts = compiled(optimize, decorate=False)
+    assert expected != state(make(decorate=False)), "nothing was optimised"
+    for bridged in (False, True):
+        program, found, its_prompts = compiled(optimize, decorate=True, bridged=bridged)
+        assert found == expected
+        assert its_prompts == prompts
+    with dspy.context(lm=Deterministic()):
+        awaited, called = asyncio.run(program.acall(question="new")), program(question="new")
+    assert awaited.toDict() == called.toDict()
+
+
+@pytest.mark.parametrize("wrapper", [dspy.BestOfN, dspy.Refine])
+def test_best_of_n_and_refine(wrapper: Any) -> None:
+    """They pick the same attempt, after the same calls."""
+
+    def outcome(*, decorate: bool, bridged: bool = False) -> Any:
+        lm = Deterministic()
+        best = wrapper(make(decorate=decorate), N=4, reward_fn=lambda _, p: score(p.verdict), threshold=2.0)
+        with dspy.context(lm=lm):
+            found = asyncio.run(run(best, question="q", engine="loop")) if bridged else best(question="q")
+        return found.toDict(), lm.prompts
+
+    plain = outcome(decorate=False)
+    assert len(plain[1]) >= 8
+    assert outcome(decorate=True) == outcome(decorate=True, bridged=True) == plain
+
+
+@pytest.fixture(scope="module")
+def optimised() -> Any:
+    """A program with demos."""
+    program = Decorated()
+    with warnings.catch_warnings(), logged(), dspy.context(lm=Deterministic()):
+        warnings.simplefilter("ignore")
+        return bootstrap(program, None)
+
+
+def saved_and_loaded(program: Any, path: Path) -> Any:
+    program.save(path / "state.json")
+    fresh = Decorated()
+    fresh.load(path / "state.json")
+    return fresh
+
+
+def saved_as_a_whole(program: Any, path: Path) -> Any:
+    with logged():
+        program.save(path / "program", save_program=True)
+        options = {"allow_pickle": True} if "allow_pickle" in dspy.load.__code__.co_varnames else {}
+        return dspy.load(path / "program", **options)
+
+
+ROUND_TRIPS: dict[str, Callable[[Any, Path], Any]] = {
+    "state": saved_and_loaded,
+    "whole program": saved_as_a_whole,
+    "deepcopy": lambda program, _: copy.deepcopy(program),
+    "dspy deepcopy": lambda program, _: program.deepcopy(),
+    "cloudpickle": lambda program, _: cloudpickle.loads(cloudpickle.dumps(program)),
+    "pickle of the state": lambda program, _: _with_state(pickle.loads(pickle.dumps(program.dump_state()))),
+}
+
+
+def _with_state(found: Any) -> Any:
+    program = Decorated()
+    program.load_state(found)
+    return program
+
+
+@pytest.mark.parametrize("trip", ROUND_TRIPS)
+def test_an_optimised_program_makes_the_round_trip(optimised: Any, tmp_path: Path, trip: str) -> None:
+    found = ROUND_TRIPS[trip](optimised, tmp_path)
+    assert type(found) is Decorated
+    assert state(found) == state(optimised)
+    with dspy.context(lm=Deterministic()):
+        awaited = asyncio.run(found.acall(question="new")).toDict()
+        assert awaited == found(question="new").toDict() == optimised(question="new").toDict()
+
+
+def test_what_is_saved_is_what_the_plain_program_saves(optimised: Any, tmp_path: Path) -> None:
+    """Either can be loaded by the other."""
+    plain = Review()
+    plain.load_state(optimised.dump_state())
+    optimised.save(tmp_path / "decorated.json")
+    plain.save(tmp_path / "plain.json")
+    assert (tmp_path / "decorated.json").read_text() == (tmp_path / "plain.json").read_text()
