@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from .declarations import ordered, pure
 from .plain import overlapped
+from .report import CallReport, OverlapReport, explain
 from .running import run_ahead
 
-__all__ = ["ordered", "overlapped", "pure", "run_ahead"]
+__all__ = ["CallReport", "OverlapReport", "explain", "ordered", "overlapped", "pure", "run_ahead"]

@@ -175,7 +175,7 @@ def enter(frame: Frame, function: Any, args: Any, kwargs: dict[str, Any]) -> Any
             outer = function.frame if strand is frame.strand else function.frame.at(strand)
             inner = Frame(frame.scout, strand, own, outer=outer, depth=frame.depth + 1)
         else:
-            inner = Frame(frame.scout, strand, own, function=function, depth=frame.depth + 1)
+            inner = Frame(frame.scout, strand, own, function=function, caller=frame, depth=frame.depth + 1)
         inner.line = node.lineno
         return statements.run_body(inner, node)
 

@@ -54,6 +54,7 @@ class Frame:
         *,
         function: types.FunctionType | None = None,
         outer: Frame | None = None,
+        caller: Frame | None = None,
         is_comprehension: bool = False,
         depth: int = 0,
     ) -> None:
@@ -65,6 +66,10 @@ class Frame:
         self.is_comprehension = is_comprehension
         self.depth = depth
         self.line = 0
+        self.called_from: tuple[str, int] | None = None
+        if self.function is not None and outer is None and caller is not None:
+            if self.function.__module__.startswith("dspy."):
+                self.called_from = caller.place
 
     def at(self, strand: Strand, memo: dict[int, Frame] | None = None) -> Frame:
         """The same for another strand: what is assigned from here on is not seen there, nor the other way round."""
@@ -127,10 +132,12 @@ class Frame:
         return values
 
     @property
-    def place(self) -> str:
-        """Where it is in the source: `file.py:12`."""
-        code = None if self.function is None else self.function.__code__
-        return f"{'?' if code is None else code.co_filename}:{self.line}"
+    def place(self) -> tuple[str, int]:
+        """File and line; in code of DSPy's own, those of the call that led there."""
+        if self.called_from is not None:
+            return self.called_from
+        assert self.function is not None
+        return self.function.__code__.co_filename, self.line
 
     def unmangled(self, name: str) -> str:
         """A private name as the class knows it."""

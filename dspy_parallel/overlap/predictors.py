@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dspy
@@ -12,7 +14,6 @@ from ..seams.table import Seam, register
 from . import purity
 from .outside import private_copy
 from .session import Call, Current, current
-from .wire import HAS_ONE_FUNCTION
 
 __all__ = ["why_not"]
 
@@ -100,9 +101,24 @@ def _begin(predictor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tup
     assert now is not None
     if args or now.session.is_closed or now.side == "scout":
         return None, None
-    call = Call("main", predictor, private_copy(kwargs))
+    place = _place() if now.session.notes_places else None
+    call = Call("main", predictor, private_copy(kwargs), place=place)
     now.session.begin(call)
     return call, current.set(Current(now.session, "main", call))
+
+
+def _place() -> tuple[str, int] | None:
+    """Where the program is, outside of DSPy and this package."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith(_NOT_THE_PROGRAM) and "wrapt" not in file:
+            return file, frame.f_lineno
+        frame = frame.f_back
+    return None
+
+
+_NOT_THE_PROGRAM = str(Path(__file__).parents[1]), str(Path(dspy.__file__).parent)
 
 
 def call_ended(call: Call, result: Any = None, failure: BaseException | None = None) -> None:
@@ -116,5 +132,3 @@ register(
     Seam("dspy.predict.predict:Predict.__call__", _call, when=lambda: current.get() is not None, layer="overlap"),
     Seam("dspy.predict.predict:Predict.acall", _acall, when=lambda: current.get() is not None, layer="overlap"),
 )
-
-__all__ += ["HAS_ONE_FUNCTION"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import time
 import types
-from typing import Any
+from typing import Any, NamedTuple
 
 from dspy.dsp.utils.settings import settings
 from dspy.utils.usage_tracker import UsageTracker
@@ -32,6 +33,13 @@ _ISOLATED: dict[str, Any] = {
 """What the scout's calls leave no marks in. Its trace and usage are lists of its own."""
 
 
+class Reason(NamedTuple):
+    """Why something was not done ahead of its turn, and where."""
+
+    place: tuple[str, int] | None
+    text: str
+
+
 class Scout:
     """Interprets one run of one program.
 
@@ -46,16 +54,14 @@ class Scout:
         self.session = session
         self.outside = Outside(session.is_main_ahead)
         self.regards: dict[Any, Regard] = {}
-        self.reasons: list[tuple[str, str]] = []
+        self.reasons: list[Reason] = []
         self._context = contextvars.copy_context()
         self._strands = Strands(self._context, self._failed)
         self._function, self._args, self._kwargs = function, args, kwargs
-        self._frame: Frame | None = None
         if isinstance(function, functools.partial):  # `forward` of a module
             self._function = function.func
             self._args, self._kwargs = (*function.args, *args), {**function.keywords, **kwargs}
-        owner = [function.__self__] if isinstance(function, types.MethodType) else []
-        self.outside.freeze(*owner, self._args, self._kwargs)
+        self.outside.freeze(*_seen_by(self._function), self._args, self._kwargs)
         session.on_result = self._resolve
         session.on_failure = self._strands.failed
 
@@ -75,10 +81,6 @@ class Scout:
         """The program has ended."""
         self._strands.close()
 
-    def at(self, frame: Frame) -> None:
-        """Where the scout is now."""
-        self._frame = frame
-
     def unknown(self, what: str) -> Pending:
         """A value that the scout cannot know."""
         return Pending(what)
@@ -95,28 +97,28 @@ class Scout:
             positional = private_copy([inner.ready(value) for value in args])
             return self._make(strand, target, positional, known, place)
 
-        return frame.strand.fork(work, f"the call on line {frame.line}", reachable([*args, *kwargs.values()]))
+        return frame.strand.fork(work, f"the call on line {place[1]}", reachable([*args, *kwargs.values()]))
 
-    def _make(self, strand: Strand, target: Any, args: list[Any], inputs: dict[str, Any], place: str) -> Pending:
+    def _make(self, strand: Strand, target: Any, args: list[Any], inputs: dict[str, Any], place: tuple[str, int]) -> Pending:
         path = strand.next_path()
         is_function = not hasattr(target, "signature")
-        outcome = Pending(f"the call on {place}")
+        outcome = Pending(f"the call on line {place[1]}")
         wanted: Any = (tuple(args), inputs) if is_function else inputs
         call = Call("scout", target, private_copy(wanted), path, place, outcome=outcome)
         context = self._context.copy()
         reason = None if is_function else context.run(self._why_not, strand, target, inputs)
         if reason is not None:
-            self.reasons.append((place, reason))
+            self.reasons.append(Reason(place, reason))
         call.is_issued = reason is None
         self.session.begin(call)
         if call.twin is not None or reason is not None:
             call.is_issued = False
             return outcome
         overrides = strand.overrides
-        run = self._run(call, args, inputs, overrides)
 
         def begin() -> None:
-            call.task = self.session.loop.create_task(run)
+            if not self.session.is_closed:
+                call.task = self.session.loop.create_task(self._run(call, args, inputs, overrides))
 
         self.session.loop.call_soon(begin, context=context)
         return outcome
@@ -134,23 +136,36 @@ class Scout:
             return
         except Exception as exc:
             call.failure, call.has_ended = exc, True
-            self._strands.failed(call.path, exc)
+            self._strands.failed(call.path, exc, call.place)
             return
-        call.result, call.has_ended = result, True
+        call.result, call.has_ended, call.ended = result, True, time.perf_counter()
         assert call.outcome is not None
         self._resolve(call.outcome, private_copy(result))
 
     def _resolve(self, outcome: Pending, result: Any) -> None:
         self._strands.resolve(outcome, self.outside.own(result))
 
-    def _failed(self, path: Path, exc: BaseException) -> None:
-        place = self._frame.place if self._frame is not None else "the beginning"
+    def _failed(self, path: Path, exc: BaseException, place: tuple[str, int] | None) -> None:
         if isinstance(exc, Halted):
             if exc.reason:
-                self.reasons.append((place, exc.reason))
+                self.reasons.append(Reason(place, exc.reason))
             return
-        self.reasons.append((place, f"{type(exc).__name__}: {exc}"))
+        self.reasons.append(Reason(place, f"{type(exc).__name__}: {exc}"))
+        # What comes after it may never be asked for.
         self.session.cancel(after=path)
+
+
+def _seen_by(function: Any) -> list[Any]:
+    """What a program can get at without its arguments."""
+    if isinstance(function, types.MethodType):
+        function = function.__self__
+    if not isinstance(function, types.FunctionType):
+        return [function]
+    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != _EMPTY]
+    return [*cells, *(function.__globals__.get(name) for name in function.__code__.co_names)]
+
+
+_EMPTY = types.CellType()
 
 
 def _awaited(target: Any, args: list[Any], inputs: dict[str, Any]) -> Any:

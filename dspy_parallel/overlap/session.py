@@ -52,7 +52,7 @@ class Call:
         target: What was called.
         inputs: With what: keyword arguments, or a tuple of both kinds.
         path: Its place in program order, if the scout made it.
-        place: Where in the source, if the scout made it.
+        place: Where in the source: file and line.
         twin: The other side's call, once they are paired.
         flights: The requests that it has made at the wire, shared with the twin.
         position: How many of them this side has made or taken.
@@ -63,7 +63,7 @@ class Call:
     target: Any
     inputs: Any
     path: Path = ()
-    place: str = ""
+    place: tuple[str, int] | None = None
     twin: Call | None = None
     flights: list[Flight] = field(default_factory=list)
     position: int = 0
@@ -72,6 +72,7 @@ class Call:
     is_entered: bool = False
     is_issued: bool = False
     has_diverged: bool = False
+    was_cancelled: bool = False
     result: Any = None
     failure: BaseException | None = None
     has_ended: bool = False
@@ -96,11 +97,13 @@ class Session:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.is_closed = False
+        self.began = self.ended = time.perf_counter()
+        self.notes_places = False
         self.calls: list[Call] = []
         self._open: dict[tuple[Side, int], list[Call]] = {}
         self._lock = threading.Lock()
         self.on_result: Callable[[Pending, Any], None] = lambda pending, value: None
-        self.on_failure: Callable[[Path, BaseException], None] = lambda path, exc: None
+        self.on_failure: Callable[[Path, BaseException, Any], None] = lambda path, exc, place: None
 
     def begin(self, call: Call) -> Call:
         """Enter a call, and pair it if the other side has its twin."""
@@ -135,7 +138,7 @@ class Session:
             if self.is_closed or scout.outcome is None:
                 return
             if main.failure is not None:
-                self.on_failure(scout.path, main.failure)
+                self.on_failure(scout.path, main.failure, scout.place)
             else:
                 self.on_result(scout.outcome, main.result)
 
@@ -153,13 +156,16 @@ class Session:
             unwanted = call.task is not None and call.twin is None and (after is None or call.path > after)
             if unwanted and not call.task.done():  # type: ignore[union-attr]
                 call.task.cancel()  # type: ignore[union-attr]
+                call.was_cancelled = True
 
     def close(self) -> None:
         """The program has ended."""
         self.is_closed = True
+        self.ended = time.perf_counter()
         for call in self.calls:
             if call.task is not None and not call.task.done():
                 call.task.cancel()
+                call.was_cancelled = call.twin is None
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -31,7 +31,7 @@ def execute(frame: Frame, body: Sequence[ast.stmt]) -> Outcome:
     """Interpret statements; says how they were left."""
     for node in body:
         frame.line = node.lineno
-        frame.scout.at(frame)
+        frame.strand.place = frame.place
         handler = _HANDLERS.get(type(node))
         if handler is None:
             raise Halted(f"`{type(node).__name__.lower()}` is not understood")

@@ -97,7 +97,7 @@ class Gate:
 class Strands:
     """All strands of one scout, and which of them can go on."""
 
-    def __init__(self, context: contextvars.Context, failed: Callable[[Path, BaseException], None]) -> None:
+    def __init__(self, context: contextvars.Context, failed: Callable[[Path, BaseException, Any], None]) -> None:
         self._context = context
         self._failed = failed
         self._ready: deque[Strand] = deque()
@@ -140,9 +140,11 @@ class Strands:
     # For strands
 
     def suspended(self, strand: Strand) -> None:
+        """It waits."""
         self._suspended.add(strand)
 
     def resumed(self, strand: Strand) -> None:
+        """It goes on."""
         self._suspended.discard(strand)
 
     def suspended_before(self, path: Path) -> Pending | None:
@@ -153,14 +155,17 @@ class Strands:
         return None
 
     def wake(self, strands: list[Strand]) -> None:
+        """They have what they have waited for."""
         self._ready.extend(strands)
 
-    def failed(self, path: Path, exc: BaseException) -> None:
+    def failed(self, path: Path, exc: BaseException, place: Any = None) -> None:
+        """Somebody cannot go on; so nobody does."""
         if not self.is_halted:
             self.is_halted = True
-            self._failed(path, exc)
+            self._failed(path, exc, place)
 
     def copy_context(self) -> contextvars.Context:
+        """A context like the program's."""
         return self._context.copy()
 
 
@@ -170,6 +175,8 @@ class Strand:
     Attributes:
         path: Its place in program order.
         overrides: What `dspy.context(...)` has set around it.
+        place: Where in the source it is.
+        result: What it computes.
     """
 
     __slots__ = (
@@ -182,6 +189,7 @@ class Strand:
         "_strands",
         "overrides",
         "path",
+        "place",
         "result",
     )
 
@@ -190,6 +198,7 @@ class Strand:
     ) -> None:
         self.path = path
         self.overrides: dict[str, Any] = {} if parent is None else parent.overrides
+        self.place: tuple[str, int] | None = None if parent is None else parent.place
         self._strands = strands
         self._gates: dict[int, tuple[Any, Gate]] = {} if parent is None else parent._gates.copy()
         self._inherited = {id(gate) for _, gate in self._gates.values()}
@@ -224,7 +233,7 @@ class Strand:
         except GreenletExit:
             return
         except BaseException as exc:
-            self._strands.failed(self.path, exc)
+            self._strands.failed(self.path, exc, self.place)
             return
         self._strands.wake(self.result.resolve(value))
 

@@ -1,0 +1,220 @@
+"""`explain()`: what overlapped with what, what did not, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from ..bridge import run_sync
+from ..overlapping import Overlap
+from .running import run_ahead
+from .scout import Reason, Scout
+from .session import Call, Session
+
+__all__ = ["CallReport", "OverlapReport", "explain"]
+
+
+@dataclass
+class CallReport:
+    """One predictor call of the program.
+
+    Attributes:
+        name: The predictor, as in `named_predictors()`.
+        place: File and line of the call.
+        began: Seconds from the program's beginning until the call was made, by whomever.
+        ended: Seconds until it was done.
+        is_early: Whether it was made ahead of its turn.
+        overlapped_with: Numbers of the calls that were in flight at the same time, from 1.
+        waited_for: Why it was not made sooner, in words; empty if it was made at once.
+    """
+
+    name: str
+    place: str
+    began: float
+    ended: float
+    is_early: bool
+    overlapped_with: list[int] = field(default_factory=list)
+    waited_for: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.ended - self.began
+
+
+@dataclass
+class OverlapReport:
+    """How a program overlapped. `str()` is to be read.
+
+    Attributes:
+        calls: The predictor calls in the program's own order.
+        early: How many calls were made ahead of their turn.
+        joined: How many of these the program came to, and took.
+        discarded: How many it did not come to, or came to with other inputs.
+        cancelled: How many of the discarded were cancelled in flight.
+        sequential_seconds: How long the calls took, one after the other.
+        overlapped_seconds: How long the program took.
+        critical_path: Numbers of the calls that waited for each other longest, from 1.
+        reasons: Where something could not be done ahead of its turn, `file.py:12`, and why.
+        exception: What the program raised, if it did.
+    """
+
+    calls: list[CallReport]
+    early: int
+    joined: int
+    discarded: int
+    cancelled: int
+    sequential_seconds: float
+    overlapped_seconds: float
+    critical_path: list[int]
+    reasons: list[tuple[str, str]]
+    exception: BaseException | None = None
+
+    def __str__(self) -> str:
+        faster = self.sequential_seconds / self.overlapped_seconds if self.overlapped_seconds else 1.0
+        lines = [
+            f"{len(self.calls)} calls: {self.sequential_seconds:.2f} s one after the other, "
+            f"{self.overlapped_seconds:.2f} s overlapped ({faster:.1f}x)",
+            f"{self.early} made early, {self.joined} of them used, {self.discarded} discarded "
+            f"({self.cancelled} cancelled in flight)",
+        ]
+        for number, call in enumerate(self.calls, 1):
+            mark = "*" if number in self.critical_path else " "
+            line = f"{mark}{number:3} {call.began:7.2f} - {call.ended:6.2f} s  {call.name}  {call.place}"
+            lines.append(line + ("  (early)" if call.is_early else ""))
+            if call.overlapped_with:
+                lines.append(f"       at the same time as {', '.join(map(str, call.overlapped_with))}")
+            if call.waited_for:
+                lines.append(f"       waited for {call.waited_for}")
+        lines.append(f"critical path (*): {' -> '.join(map(str, self.critical_path)) or 'no calls'}")
+        lines += [f"{place}: {reason}" for place, reason in self.reasons]
+        if self.exception is not None:
+            lines.append(f"raised {type(self.exception).__name__}: {self.exception}")
+        return "\n".join(lines)
+
+
+def explain(program: Any, /, *args: Any, **inputs: Any) -> OverlapReport:
+    """Run a program once with overlap, and tell which calls overlapped, which did not, and why.
+
+    The program need not be decorated. It runs as from sync code (see `run_sync()`), makes its LM calls, and has its
+    effects. An exception that it raises is in the report.
+
+    Args:
+        program: A `dspy.Module`, or a function that calls predictors.
+        *args: What it is called with.
+        **inputs: What it is called with.
+
+    Returns:
+        The report.
+
+    Example:
+        ```python
+        import dspy
+        from dspy.utils import DummyLM
+        from dspy_parallel import explain
+
+        with dspy.context(lm=DummyLM([{"answer": "4"}])):
+            report = explain(dspy.Predict("question -> answer"), question="2 + 2?")
+        assert len(report.calls) == 1
+        print(report)
+        ```
+    """
+    seen: list[tuple[Session, Scout]] = []
+
+    def watch(session: Session, scout: Scout) -> None:
+        session.notes_places = True
+        seen.append((session, scout))
+
+    async def once() -> BaseException | None:
+        try:
+            await run_ahead(program, args, inputs, "auto", type(program), Overlap(), watch)
+        except Exception as exc:
+            return exc
+        return None
+
+    exception = run_sync(once)
+    session, scout = seen[0]
+    return _report(session, scout, program, exception)
+
+
+def _report(session: Session, scout: Scout, program: Any, exception: BaseException | None) -> OverlapReport:
+    names = _names(program)
+    mains = [call for call in session.calls if call.side == "main"]
+    reports = [_of_call(call, session, names) for call in mains]
+    early = [call for call in session.calls if call.side == "scout" and call.is_issued]
+    _find_overlaps(reports, session.ended - session.began)
+    reasons = [(_written(reason.place), reason.text) for reason in scout.reasons]
+    _find_waits(reports, scout.reasons)
+    return OverlapReport(
+        calls=reports,
+        early=len(early),
+        joined=sum(call.twin is not None and not call.has_diverged for call in early),
+        discarded=sum(call.twin is None or call.has_diverged for call in early),
+        cancelled=sum(call.was_cancelled for call in early),
+        sequential_seconds=sum(report.seconds for report in reports),
+        overlapped_seconds=session.ended - session.began,
+        critical_path=_critical_path(reports),
+        reasons=list(dict.fromkeys(reasons)),
+        exception=exception,
+    )
+
+
+def _names(program: Any) -> dict[int, str]:
+    if not isinstance(program, dspy.Module):
+        return {}
+    return {id(predictor): name for name, predictor in program.named_predictors()}
+
+
+def _of_call(call: Call, session: Session, names: dict[int, str]) -> CallReport:
+    twin = call.twin if call.twin is not None and call.twin.is_issued and not call.has_diverged else None
+    made = twin or call
+    ended = made.ended or session.ended
+    signature = getattr(call.target, "signature", None)
+    name = names.get(id(call.target)) or getattr(call.target, "__qualname__", "") or str(signature.signature)  # type: ignore[union-attr]
+    place = (twin.place if twin is not None else None) or call.place
+    return CallReport(name, _written(place), made.began - session.began, ended - session.began, twin is not None)
+
+
+def _written(place: tuple[str, int] | None) -> str:
+    return "?" if place is None else f"{Path(place[0]).name}:{place[1]}"
+
+
+def _find_overlaps(reports: list[CallReport], whole: float) -> None:
+    for one in reports:
+        for number, other in enumerate(reports, 1):
+            shared = min(one.ended, other.ended) - max(one.began, other.began)
+            if other is not one and shared > 0.001 * whole:
+                one.overlapped_with.append(number)
+
+
+def _before(reports: list[CallReport], report: CallReport) -> int | None:
+    """The number of the call whose end let this one begin."""
+    earlier = [(other.ended, number) for number, other in enumerate(reports, 1) if other.ended <= report.began]
+    return max(earlier)[1] if earlier else None
+
+
+def _find_waits(reports: list[CallReport], reasons: list[Reason]) -> None:
+    halted = next((reason for reason in reasons if reason.place is not None), None)
+    for report in reports:
+        number = _before(reports, report)
+        if number is None:
+            continue
+        other = reports[number - 1]
+        report.waited_for = f"call {number}, {other.name} on {other.place}"
+        if not report.is_early and halted is not None:
+            report.waited_for += f"; in sequence since {_written(halted.place)}: {halted.text}"
+
+
+def _critical_path(reports: list[CallReport]) -> list[int]:
+    if not reports:
+        return []
+    number: int | None = max(range(1, len(reports) + 1), key=lambda number: reports[number - 1].ended)
+    path: list[int] = []
+    while number is not None:
+        path.append(number)
+        number = _before(reports, reports[number - 1])
+    return path[::-1]
+
