@@ -1,0 +1,55 @@
+"""Runs a generated program in sequence and overlapped, on an LM that sometimes gives what no adapter can parse."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+from tests.overlap.lms import TimedLM, uneven
+from tests.overlap.observing import Seen, observe
+
+__all__ = ["CALLS", "load", "run_both"]
+
+CALLS = 60
+"""Programs that make more LM calls are left alone."""
+
+
+def load(source: str, directory: Path) -> types.ModuleType:
+    """The program's module, fresh, from a file, as users have it. Each text has a file of its own."""
+    path = directory / f"program_{hash(source) & 0xFFFFFFFFFFFF:x}.py"
+    if not path.exists():
+        path.write_text(source)
+        linecache.checkcache(str(path))
+    module = types.ModuleType(path.stem)
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    exec(compile(source, str(path), "exec"), vars(module))
+    return module
+
+
+def _twist(conversation: Any, content: str) -> str:
+    """One reply in fifty does not parse."""
+    return "I would rather not say." if int(conversation.digest[-4:], 16) % 50 == 0 else content
+
+
+def _effects(program: Any) -> Any:
+    return {
+        "log": type(program).bump.__globals__["LOG"],
+        "state": {path: (m.state, m.total) for path, m in program.named_sub_modules() if hasattr(m, "total")},
+    }
+
+
+def run_both(source: str, directory: Path, way: Any = "overlapped") -> tuple[Seen, Seen] | None:
+    """What is seen of both runs; None if the program makes too many calls."""
+    found: list[Seen] = []
+    for which in ("sequential", way):
+        module = load(source, directory)
+        lm = TimedLM(latency=uneven if way != "called" else lambda _: 0.0, twist=_twist)
+        seen = observe(module.Program, {"text": "begin"}, lm, which, effects=_effects, file=str(module.__file__))
+        found.append(seen)
+        if len(lm.requests) > CALLS:
+            return None
+    return found[0], found[1]

@@ -1,0 +1,64 @@
+"""Random Python programs do the same overlapped as in sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, event, given, note, settings, target
+from hypothesis import strategies as st
+
+from tests.overlap.generated.running import run_both
+from tests.overlap.generated.source import programs
+from tests.overlap.observing import assert_same
+
+STRESS = settings.get_profile("stress").max_examples
+EXAMPLES = {25: 60, 10: 20, STRESS: 5 * STRESS}.get(settings().max_examples, 60)
+"""More than other tests have, by profile: these are what the promise stands on."""
+
+
+class Tally:
+    """What the programs were like: a test in which nothing overlaps proves nothing."""
+
+    def __init__(self) -> None:
+        self.programs = self.sped_up = self.raised = self.calls = 0
+
+
+@pytest.fixture(scope="module")
+def tally() -> Iterator[Tally]:
+    counted = Tally()
+    yield counted
+    print(f"\n{vars(counted)}")
+
+
+@settings(max_examples=EXAMPLES)
+@given(source=programs(), way=st.sampled_from(["overlapped"] * 4 + ["called"]))
+def test_random_programs(source: str, way: str, tmp_path_factory: pytest.TempPathFactory, tally: Tally) -> None:
+    """Output or exception, trace, usage, LM calls, callbacks, histories and side effects in their order."""
+    check(source, way, tmp_path_factory.getbasetemp(), tally)
+
+
+def check(source: str, way: str, directory: Path, tally: Tally) -> None:
+    note(source)
+    seen = run_both(source, directory, way)
+    assume(seen is not None)
+    assert seen is not None
+    expected, found = seen
+    assert_same(expected, found)
+    tally.programs += 1
+    tally.calls += len(found.requests)
+    raised = expected.everything.get("exception")
+    tally.raised += raised is not None
+    event(f"raised {raised[0]}" if raised else "returned")
+    if way == "overlapped" and found.seconds:
+        speedup = found.sequentially / found.seconds
+        target(speedup)
+        event(f"sped up {min(int(speedup), 4)} times")
+        tally.sped_up += speedup > 1.05
+
+
+def test_they_overlap(tally: Tally) -> None:
+    """Runs after the programs above: a good part of them was faster than in sequence."""
+    assert tally.programs
+    assert tally.sped_up / tally.programs > 0.3

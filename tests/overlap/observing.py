@@ -1,0 +1,121 @@
+"""Runs a program in sequence or overlapped, and writes down everything that can be seen of it."""
+
+from __future__ import annotations
+
+import contextvars
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import dspy
+from dspy.clients import base_lm
+
+from dspy_parallel import async_module
+from tests.modules.observing import Describer, Recorder, differences, entry, logged, scrubbed
+from tests.overlap.lms import TimedLM
+from tests.overlap.virtual_time import run_virtual
+
+__all__ = ["Seen", "Way", "assert_same", "observe"]
+
+Way = Literal["sequential", "overlapped", "called"]
+"""In sequence; overlapped on a loop with a virtual clock; or overlapped from sync code, on the loop that serves it."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen.
+
+    Attributes:
+        everything: Output, exception, trace, callbacks, histories, usage, effects ... as data.
+        requests: What the LM was asked, in any order.
+        seconds: How long it took, on the virtual clock.
+        sequentially: How long its LM calls would have taken one after the other.
+        value: The output itself.
+    """
+
+    everything: dict[str, Any]
+    requests: list[str]
+    seconds: float
+    sequentially: float
+    value: Any
+
+
+def observe(
+    make: Callable[[], Any],
+    inputs: dict[str, Any],
+    lm: TimedLM,
+    way: Way,
+    *,
+    effects: Callable[[Any], Any] = lambda program: None,
+    file: str = "",
+    **context: Any,
+) -> Seen:
+    """Make a program and call it.
+
+    Args:
+        make: Gives a program.
+        inputs: What it is called with.
+        lm: Its LM.
+        way: How it runs.
+        effects: Gives the side effects of a program that has run.
+        file: Where the program's code is: the lines in it are a part of an exception.
+        **context: More settings of DSPy.
+    """
+    # What the program sets in its caller's context must not reach the next observation.
+    return contextvars.copy_context().run(_observe, make, inputs, lm, way, effects, file, context)
+
+
+def _observe(
+    make: Any, inputs: dict[str, Any], lm: TimedLM, way: Way, effects: Any, file: str, context: dict[str, Any]
+) -> Seen:
+    describe = Describer()
+    describe.introduce(lm, "lm")
+    recorder = Recorder(describe)
+    trace: list[Any] = []
+    seen: dict[str, Any] = {}
+    seconds, output = 0.0, None
+    base_lm.GLOBAL_HISTORY.clear()
+    program = make()
+    if way != "sequential":
+        cls = type(program)
+        # A class of its own, so that the program's stays as it is.
+        program.__class__ = async_module(type(cls.__name__, (cls,), {}), engine="loop", overlap=True)
+    describe.introduce(program, "program")
+    settings = {"lm": lm, "callbacks": [recorder], "trace": trace, **context}
+    with warnings.catch_warnings(record=True) as warned, logged() as lines:
+        warnings.simplefilter("always")
+        with dspy.context(**settings), dspy.track_usage() as usage:
+            try:
+                if way != "overlapped":
+                    output = program(**inputs)
+                else:
+                    output, seconds = run_virtual(program.acall, **inputs)
+            except Exception as exc:
+                frames = traceback.extract_tb(exc.__traceback__)
+                where = [(frame.name, frame.lineno) for frame in frames if file and frame.filename == file]
+                seen["exception"] = type(exc).__qualname__, scrubbed(str(exc)), describe(exc.args), where
+                while exc.__context__ is not None:
+                    exc = exc.__context__
+                    seen["exception"] += type(exc).__qualname__, scrubbed(str(exc))
+    seen["output"] = describe(output)
+    seen["effects"] = describe(effects(program))
+    seen["trace"] = [(describe(module), describe(given), describe(got)) for module, given, got in trace]
+    seen["usage"] = describe(usage.get_total_tokens())
+    seen["callbacks"] = recorder.events
+    seen["warnings"] = [(each.category.__name__, scrubbed(str(each.message))) for each in warned]
+    seen["log"] = lines
+    seen["lm history"] = [entry(describe, found) for found in lm.history]
+    seen["global history"] = [entry(describe, found) for found in base_lm.GLOBAL_HISTORY]
+    seen["module histories"] = {
+        path: [entry(describe, found) for found in module.history] for path, module in program.named_sub_modules()
+    }
+    return Seen(seen, sorted(lm.requests), seconds, lm.sequentially, output)
+
+
+def assert_same(expected: Seen, found: Seen) -> None:
+    """Assert that the two differ in nothing but time."""
+    different = differences(expected.everything, found.everything)
+    assert not different, f"Overlapped differs from a plain call ('sync').\n{different}"
+    assert found.requests == expected.requests, "not the same LM calls"
