@@ -1,7 +1,7 @@
-"""Puts the demo's agent into wheels.
+"""Puts the demo's agent and its graph into wheels.
 
-It lives in `examples/level_agent`, where readers look for it, and `dspy-parallel demo` finds it there in a checkout.
-A wheel has no `examples`, so there it becomes a subpackage. (Static `force-include` would also copy it into
+They live in `examples/`, where readers look for them, and `dspy-parallel demo` finds them there in a checkout. A wheel
+has no `examples`, so there they become subpackages. (Static `force-include` would also copy it into
 editable installs, where the copy goes stale.)
 """
 
@@ -13,9 +13,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class DemoAgent(BuildHookInterface):  # type: ignore[type-arg]
-    """Adds the example to standard wheels, not to editable ones."""
+    """Adds the examples to standard wheels, not to editable ones."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before it builds a wheel."""
         if version == "standard":
-            build_data["force_include"]["examples/level_agent"] = "dspy_parallel/demo/level_agent"
+            for example in ("level_agent", "level_agent_graph"):
+                build_data["force_include"][f"examples/{example}"] = f"dspy_parallel/demo/{example}"

@@ -24,7 +24,7 @@ import pytest
 from dspy_parallel import cli
 from dspy_parallel.demo import command
 from dspy_parallel.demo.progress import Progress
-from dspy_parallel.demo.report import _axis, bar
+from dspy_parallel.demo.report import axis, bar
 from dspy_parallel.testing import LMServer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -271,8 +271,8 @@ class TestBars:
         assert bar(0, 0.0001, 4, 40, unicode=False) == "#"
 
     def test_marks_stand_at_their_moments(self):
-        assert _axis(4, 40) == "0 s       1         2         3         4"
-        assert _axis(0.4, 40).index("0.2") == 20
+        assert axis(4, 40) == "0 s       1         2         3         4"
+        assert axis(0.4, 40).index("0.2") == 20
 
 
 class TestProgress:

@@ -1,7 +1,8 @@
 """What `dspy-parallel demo` runs and shows.
 
-The agent itself is `examples/level_agent`. A wheel carries it as the subpackage `level_agent` (`hatch_build.py` puts
-it there); in a checkout it stays where readers look for it, and is found through this package's path.
+The agent itself is `examples/level_agent`, its graph `examples/level_agent_graph`. A wheel carries them as subpackages
+(`hatch_build.py` puts them there); in a checkout they stay where readers look for them, and are found through this
+package's path.
 """
 
 from __future__ import annotations

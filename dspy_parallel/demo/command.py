@@ -12,9 +12,11 @@ import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .graph import GraphRuns
     from .measure import Comparison
 
 __all__ = ["add_to"]
@@ -23,6 +25,9 @@ _DESCRIPTION = """\
 Runs one level of a natural-language-to-Cypher agent: three extractors, each a sync DSPy module that calls its own
 LM through LiteLLM and HTTP. First as it stands, one call after the other; then with @async_module on each
 extractor, awaited together. Shows both timelines, the answers side by side, the queries and the ratio.
+
+Then the same agent as a LangGraph, if that is installed: with sync nodes, with async nodes that call sync DSPy, and
+parallelised; three nodes side by side, and one node many times over.
 
 Without --model, a server on 127.0.0.1 plays the LMs, with recorded latencies: no key, no network, no cost."""
 
@@ -58,6 +63,12 @@ def add_to(commands: Any) -> None:
     )
     what.add_argument(
         "--scale", type=_positive_number, default=1.0, metavar="X", help="multiply the recorded latencies (default: 1)"
+    )
+    what.add_argument(
+        "--graph",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the LangGraph too (default: yes, if LangGraph is installed)",
     )
     provider = parser.add_argument_group("a real provider instead of the loopback server")
     provider.add_argument("--model", help="for all extractors, as LiteLLM names it: provider/model")
@@ -112,6 +123,7 @@ def _run(options: argparse.Namespace) -> int:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
     # Here, so that `--help` and wrong options don't wait for DSPy.
+    from .graph import load_graphs, run_graphs
     from .measure import compare, level_agent
     from .progress import Progress
 
@@ -120,19 +132,24 @@ def _run(options: argparse.Namespace) -> int:
     questions = recording.questions if options.all else recording.questions[: options.questions]
     if not options.all and options.questions > len(questions):
         parser.error(f"--questions {options.questions}: there are {len(questions)}")
+    graphs: Any = load_graphs() if options.graph else None
     if not options.json:
-        for text in _header(options, len(questions), sum(recording.latency_seconds.values())):
+        for text in _header(options, len(questions), recording.latency_seconds, isinstance(graphs, ModuleType)):
             print(text, flush=True)
     try:
         with ExitStack() as stack:
             with progress.waiting("start of the loopback server") if not options.model else nullcontext():
                 lms = _lms(options, recording, stack)
             compared = compare(questions, lms, options.engine, progress.waiting)
+            ran: Any = graphs  # why there are none
+            if isinstance(graphs, ModuleType):
+                wide = not options.model  # a provider's calls cost money
+                ran = run_graphs(graphs, recording.questions, lms, progress.waiting, wide=wide)
     except Exception as error:
         print(_lm_failed(error, options), file=sys.stderr)
         return 3
-    _show(compared, options)
-    return 0 if all(c.same for c in compared) else 1
+    _show(compared, ran, options)
+    return 0 if all(c.same for c in compared) and getattr(ran, "same", True) else 1
 
 
 def _lms(options: argparse.Namespace, recording: Any, stack: ExitStack) -> list[Any]:
@@ -154,7 +171,9 @@ def _lms(options: argparse.Namespace, recording: Any, stack: ExitStack) -> list[
     ]
 
 
-def _header(options: argparse.Namespace, questions: int, seconds: float) -> list[str]:
+def _header(options: argparse.Namespace, questions: int, latencies: dict[str, float], graphs: bool) -> list[str]:
+    from .graph import seconds_of
+
     versions = f"DSPy {importlib.metadata.version('dspy')}, LiteLLM {importlib.metadata.version('litellm')}"
     python = ".".join(map(str, sys.version_info[:3]))
     if options.model:
@@ -163,7 +182,8 @@ def _header(options: argparse.Namespace, questions: int, seconds: float) -> list
         source = "a server on 127.0.0.1 that replays recorded latencies"
     else:
         source = f"a server on 127.0.0.1 that replays recorded latencies times {options.scale:g}"
-    wait = "" if options.model else f" This takes about {questions * seconds * options.scale * 1.6 + 4:.0f} s."
+    seconds = questions * sum(latencies.values()) * 1.6 + (seconds_of(latencies) if graphs else 0)
+    wait = "" if options.model else f" This takes about {seconds * options.scale + 4:.0f} s."
     return [
         "One level of a natural-language-to-Cypher agent: three extractors, three LM calls for each question.",
         f"LMs: {source}. {versions}, Python {python}, engine {options.engine}.",
@@ -184,18 +204,25 @@ def _lm_failed(error: Exception, options: argparse.Namespace) -> str:
     return f"The demo's LM call failed. {reason}\n{advice}"
 
 
-def _show(compared: Sequence[Comparison], options: argparse.Namespace) -> None:
+def _show(compared: Sequence[Comparison], ran: GraphRuns | str | None, options: argparse.Namespace) -> None:
+    from .graph_report import graph_as_data, graph_lines
     from .report import Line, as_data, lines, summary
 
     if options.json:
         about = {"model": options.model, "engine": options.engine, "scale": options.scale}
         versions = {name: importlib.metadata.version(name) for name in ("dspy-parallel", "dspy", "litellm")}
-        print(json.dumps({**about, "versions": versions, **as_data(compared)}, indent=2))
+        graph = None if ran is None or isinstance(ran, str) else graph_as_data(ran)
+        print(json.dumps({**about, "versions": versions, **as_data(compared), "graph": graph}, indent=2))
         return
     width = max(72, min(shutil.get_terminal_size((100, 24)).columns, 140))
+    unicode = _can_write("█")
     shown: list[Line] = []
     for number, one in enumerate(compared, 1):
-        shown += [*lines(number, one, width, unicode=_can_write("█")), []]
+        shown += [*lines(number, one, width, unicode=unicode), []]
+    if isinstance(ran, str):
+        shown += [[(ran, "")], []]
+    elif ran is not None:
+        shown += graph_lines(ran, width, unicode=unicode)
     _write([*shown, summary(compared)])
 
 

@@ -16,7 +16,18 @@ from dspy.utils.callback import BaseCallback
 from ..bridge import Engine
 from ..modules import async_module
 
-__all__ = ["AFTER", "BEFORE", "Call", "Comparison", "Run", "compare", "level_agent"]
+__all__ = [
+    "AFTER",
+    "BEFORE",
+    "FIRST_CALL",
+    "Call",
+    "Comparison",
+    "Run",
+    "Stopwatch",
+    "Waiting",
+    "compare",
+    "level_agent",
+]
 
 BEFORE = "as you have it"
 AFTER = "with @async_module"
@@ -89,7 +100,7 @@ class Comparison:
 
 
 @dataclass
-class _Stopwatch(BaseCallback):
+class Stopwatch(BaseCallback):
     """DSPy tells it when a module starts and ends, however the module was called."""
 
     extractors: dict[str, Any]
@@ -97,20 +108,24 @@ class _Stopwatch(BaseCallback):
     calls: dict[str, Call] = field(default_factory=dict)
 
     def start(self) -> None:
+        """Forget the calls so far; begin a run."""
         self.calls = {}
         self.began = time.perf_counter()
 
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """Called by DSPy."""
         for name, extractor in self.extractors.items():
             if instance is extractor:
                 model = str(extractor.lm.model).rpartition("/")[2]
                 self.calls[call_id] = Call(name, model, time.perf_counter() - self.began)
 
     def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        """Called by DSPy."""
         if call_id in self.calls:
             self.calls[call_id].end = time.perf_counter() - self.began
 
     def run(self, extraction: Any) -> Run:
+        """What came out of the run, which ends here."""
         return Run(time.perf_counter() - self.began, list(self.calls.values()), extraction)
 
 
@@ -131,13 +146,13 @@ def compare(questions: Sequence[Any], lms: Sequence[Any], engine: Engine, waitin
     """
     agent_module = level_agent("agent")
     agent = agent_module.LevelAgent(*lms)
-    stopwatch = _Stopwatch(agent.extractors)
+    stopwatch = Stopwatch(agent.extractors)
     total = len(questions)
 
     before = []
     with waiting("first call of each LM (not measured)"):
         for lm in lms:
-            lm(_FIRST_CALL)
+            lm(FIRST_CALL)
     for number, question in enumerate(questions, 1):
         with waiting(f"question {number} of {total}, {BEFORE}"), dspy.context(callbacks=[stopwatch]):
             stopwatch.start()
@@ -151,7 +166,7 @@ def compare(questions: Sequence[Any], lms: Sequence[Any], engine: Engine, waitin
         with waiting("first async call of each LM (not measured)"):
             # A client's async connections belong to the event loop.
             for lm in lms:
-                await lm.acall(_FIRST_CALL)
+                await lm.acall(FIRST_CALL)
         for number, question in enumerate(questions, 1):
             with waiting(f"question {number} of {total}, {AFTER}"), dspy.context(callbacks=[stopwatch]):
                 stopwatch.start()
@@ -162,4 +177,4 @@ def compare(questions: Sequence[Any], lms: Sequence[Any], engine: Engine, waitin
     return [Comparison(*rows) for rows in zip(questions, before, after, strict=True)]
 
 
-_FIRST_CALL = "Reply with the word: ready"
+FIRST_CALL = "Reply with the word: ready"

@@ -8,7 +8,7 @@ from typing import Any
 
 from .measure import AFTER, BEFORE, Comparison, Run
 
-__all__ = ["Line", "as_data", "bar", "lines", "summary"]
+__all__ = ["Line", "as_data", "axis", "bar", "lines", "summary"]
 
 Line = list[tuple[str, str]]
 """Pieces of text, each with a style: one of "", "bold", "dim", "before", "after", "good", "bad"."""
@@ -34,7 +34,7 @@ def bar(start: float, end: float, span: float, width: int, *, unicode: bool = Tr
     return " " * first + "█" * whole + _EIGHTHS[eighth].strip()
 
 
-def _axis(span: float, width: int) -> str:
+def axis(span: float, width: int) -> str:
     """Marks at round numbers of seconds; each number stands where its moment is."""
     steps = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
     step = next((s for s in steps if span / s <= 6), 1000)
@@ -59,7 +59,7 @@ def lines(number: int, compared: Comparison, width: int, *, unicode: bool = True
         for call in run.calls:
             drawn = bar(call.start, call.end, span, columns, unicode=unicode)
             yield [(labels[call.extractor], ""), (f"{drawn:<{columns + 1}}", style), (f"{call.seconds:6.2f} s", "dim")]
-    yield [(" " * margin + _axis(span, columns), "dim")]
+    yield [(" " * margin + axis(span, columns), "dim")]
     yield []
     yield from _side_by_side(compared, width)
     yield []

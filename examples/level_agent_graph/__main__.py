@@ -17,9 +17,10 @@ import dspy
 from dspy.utils.callback import BaseCallback
 
 from dspy_parallel.testing import LMServer
-from examples.level_agent import recorded
-from examples.level_agent.agent import LevelAgent
-from examples.level_agent_graph.graphs import VARIANTS, many_questions, one_question
+
+from ..level_agent import recorded
+from ..level_agent.agent import LevelAgent
+from .graphs import VARIANTS, many_questions, one_question
 
 WIDTH = 50
 
@@ -86,7 +87,8 @@ def main() -> None:
             _run(variant, many_questions, agent, {"questions": questions}, name)
         print(
             "\n(a) overlaps three nodes as well as anything: LangGraph runs sync nodes in threads, CPUs + 4 of them"
-            "\n(under ainvoke), and stops there. (b) blocks the event loop in every call. (c) has no such limit."
+            "\n(under ainvoke), and stops there; under invoke, max_concurrency gives it more. (b) blocks the event loop"
+            "\nin every call. (c) has no such limit."
         )
 
 

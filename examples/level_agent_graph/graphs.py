@@ -10,7 +10,8 @@ from langgraph.types import Send
 from typing_extensions import TypedDict
 
 from dspy_parallel.langgraph import parallelize_graph
-from examples.level_agent.agent import LevelAgent, Question
+
+from ..level_agent.agent import LevelAgent, Question
 
 __all__ = ["VARIANTS", "AgentState", "many_questions", "one_question"]
 
