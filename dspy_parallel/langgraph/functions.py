@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, overload
 
 from .. import seams
@@ -18,6 +18,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@overload
+def async_node(fn: Callable[P, Coroutine[Any, Any, T]], /, *, engine: Engine = ...) -> Callable[P, Awaitable[T]]: ...
 @overload
 def async_node(fn: Callable[P, T], /, *, engine: Engine = ...) -> Callable[P, Awaitable[T]]: ...
 @overload

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -110,6 +111,8 @@ def test_same_journey(build: Callable[[], StateGraph[Any]], journey: Callable[[C
         return plain(result), [(plain(s.values), s.next, s.metadata["source"], s.metadata["step"]) for s in states]
 
     expected = seen(parallel=False, is_async=False)
-    for parallel, is_async in ((False, True), (True, False), (True, True)):
+    # Before Python 3.11, stock graphs cannot interrupt() in a subgraph under ainvoke; ours can.
+    stock = [] if sys.version_info < (3, 11) else [(False, True)]
+    for parallel, is_async in (*stock, (True, False), (True, True)):
         assert seen(parallel, is_async) == expected, (parallel, is_async)
     assert len(expected[1]) >= 3
