@@ -24,7 +24,7 @@ from langgraph.types import Send
 from typing_extensions import TypedDict
 
 from benchmarks import table
-from benchmarks.measure import Ratio, ratio
+from benchmarks.measure import Ratio, ratio, threads_have_gone
 from benchmarks.workload import documents
 from dspy_parallel import BlockingWarning
 from dspy_parallel.langgraph import parallelize_graph
@@ -77,6 +77,7 @@ class Turn:
 
 
 async def _taken(run: Run) -> Turn:
+    await threads_have_gone()
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
     await run()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from benchmarks.contenders import Run
 
-__all__ = ["Ratio", "Sample", "compare", "ratio", "resident", "rounds"]
+__all__ = ["Ratio", "Sample", "compare", "ratio", "resident", "rounds", "threads_have_gone"]
 
 FEW_THREADS = 50
 """More than a process has at rest: the default executor of an event loop keeps up to 32."""
@@ -68,7 +68,7 @@ def _reset_peak() -> None:
         file.write("5")
 
 
-async def _threads_have_gone() -> None:
+async def threads_have_gone() -> None:
     """Wait until pools have let go of idle threads: those that another contender leaves behind cost this one CPU."""
     deadline = time.monotonic() + 30
     while threading.active_count() > FEW_THREADS and time.monotonic() < deadline:
@@ -83,7 +83,7 @@ async def compare(run: Run, documents: Sequence[Sequence[str]], peak: Callable[[
         documents: Batches, run one after the other; the documents of a batch are in flight together.
         peak: Gives the peak in flight since it was last called.
     """
-    await _threads_have_gone()
+    await threads_have_gone()
     gc.collect()
     peak()
     _reset_peak()
