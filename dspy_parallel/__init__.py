@@ -6,8 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .batches import BatchItem, abatch, batch, iter_batch
     from .bridge import Placement, await_, in_bridge, offload, placement_of
     from .errors import (
+        BatchInputError,
         BlockingWarning,
         BridgeError,
         DecorationError,
@@ -17,10 +19,12 @@ if TYPE_CHECKING:
         LangGraphVersionError,
         LimitError,
         MissingExtraError,
+        ResumeError,
         SeamError,
         ThreadRequiredError,
         UnknownEngineError,
     )
+    from .gathering import gather, parallel_map
     from .history import own_history
     from .limits import Limit, limit, limit_all
     from .modules import AsyncModuleMixin, async_module, install, uninstall
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncModuleMixin",
+    "BatchInputError",
+    "BatchItem",
     "BlockingWarning",
     "BridgeError",
     "DSPyParallelError",
@@ -40,19 +46,25 @@ __all__ = [
     "LimitError",
     "MissingExtraError",
     "Placement",
+    "ResumeError",
     "SeamError",
     "ThreadRequiredError",
     "UnknownEngineError",
+    "abatch",
     "add_seam",
     "async_module",
     "await_",
+    "batch",
+    "gather",
     "in_bridge",
     "install",
+    "iter_batch",
     "limit",
     "limit_all",
     "loop_safe",
     "offload",
     "own_history",
+    "parallel_map",
     "placement_of",
     "run",
     "run_sync",
@@ -63,6 +75,8 @@ __all__ = [
 # package is installed, and should not have to import DSPy for it.
 _HOMES = {
     "AsyncModuleMixin": "modules",
+    "BatchInputError": "errors",
+    "BatchItem": "batches",
     "BlockingWarning": "errors",
     "BridgeError": "errors",
     "DSPyParallelError": "errors",
@@ -74,19 +88,25 @@ _HOMES = {
     "LimitError": "errors",
     "MissingExtraError": "errors",
     "Placement": "bridge",
+    "ResumeError": "errors",
     "SeamError": "errors",
     "ThreadRequiredError": "errors",
     "UnknownEngineError": "errors",
+    "abatch": "batches",
     "add_seam": "seams",
     "async_module": "modules",
     "await_": "bridge",
+    "batch": "batches",
+    "gather": "gathering",
     "in_bridge": "bridge",
     "install": "modules",
+    "iter_batch": "batches",
     "limit": "limits",
     "limit_all": "limits",
     "loop_safe": "seams",
     "offload": "bridge",
     "own_history": "history",
+    "parallel_map": "gathering",
     "placement_of": "bridge",
     "run": "programs",
     "run_sync": "programs",

@@ -7,6 +7,7 @@ All errors derive from `DSPyParallelError` and from the builtin that fits, so th
 from __future__ import annotations
 
 __all__ = [
+    "BatchInputError",
     "BlockingWarning",
     "BridgeError",
     "DSPyParallelError",
@@ -16,6 +17,7 @@ __all__ = [
     "LangGraphVersionError",
     "LimitError",
     "MissingExtraError",
+    "ResumeError",
     "SeamError",
     "ThreadRequiredError",
     "UnknownEngineError",
@@ -56,6 +58,14 @@ class MissingExtraError(DSPyParallelError, ImportError):
 
 class SeamError(DSPyParallelError, ValueError):
     """A seam's description is wrong, or its target does not exist."""
+
+
+class BatchInputError(DSPyParallelError, TypeError):
+    """An example that a program cannot be called with, or that a resume file cannot recognise."""
+
+
+class ResumeError(DSPyParallelError, ValueError):
+    """A resume file that is in use, belongs to another program, or has no form for a result."""
 
 
 class DSPyParallelWarning(UserWarning):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from . import (  # noqa: F401
     attributes,
+    branches,
     caching,
     connections,
     event_loops,

@@ -1,0 +1,198 @@
+"""One batch as it runs: which examples are in flight, which are done, and in which order they are handed out."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..bridge import Engine, Flight, Launch
+from ..seams.branches import Branch
+from .items import BatchItem, Call, inputs_of
+from .progress import Progress
+from .resuming import ResumeFile
+from .values import fingerprint
+
+__all__ = ["OnError", "Options", "Run"]
+
+OnError = Literal["raise", "return"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `batch()` and its kin were asked for."""
+
+    max_in_flight: int
+    on_error: OnError
+    progress: bool
+    resume: Any
+    ordered: bool
+    ahead: float
+    """With `ordered`: how many finished examples may wait for an earlier one."""
+    engine: Engine
+
+
+@dataclass(eq=False)
+class _Flying(Launch):
+    item: BatchItem
+    branch: Branch
+    key: str | None = None
+    failure: BaseException | None = field(default=None, repr=False)
+    """What went wrong with writing the result; ends the batch whatever `on_error` says."""
+
+    def __lt__(self, other: _Flying) -> bool:
+        return self.item.index < other.item.index
+
+
+class Run:
+    """The state of one batch. All methods are for the caller's thread.
+
+    Args:
+        tell: Called on the loop's thread when an example is done.
+    """
+
+    def __init__(
+        self,
+        program: Any,
+        total: int | None,
+        options: Options,
+        loop: asyncio.AbstractEventLoop,
+        tell: Callable[[], None],
+    ) -> None:
+        self._options = options
+        self._call = Call.of(program, options.engine)
+        self._file = ResumeFile(options.resume, program) if options.resume is not None else None
+        self._progress = Progress(total, shown=options.progress)
+        self._flight = Flight(loop, options.max_in_flight, options.engine, self._landed)
+        self._tell = tell
+        self._landings: deque[_Flying] = deque()
+        self._ready: list[_Flying] = []  # a heap, by index
+        self._count = 0  # examples that were added
+        self._next = 0  # with `ordered`: the one to be handed out next
+        self._failed: _Flying | None = None
+        self.in_flight = 0
+
+    def check(self, examples: Sequence[Any]) -> None:
+        """Find what cannot be run before anything is run, where all examples are there already.
+
+        Raises:
+            BatchInputError: For the first example that is wrong.
+        """
+        for index, example in enumerate(examples):
+            inputs = inputs_of(index, example)
+            if self._file is not None:
+                fingerprint(index, *inputs)
+
+    def add(self, example: Any) -> None:
+        """Start one more, or find its result in the resume file.
+
+        Raises:
+            BatchInputError: If it is no example, or cannot be serialised.
+        """
+        index = self._count
+        args, kwargs = inputs_of(index, example)
+        key = where = None
+        if self._file is not None:
+            key = self._file.claim(fingerprint(index, args, kwargs))
+            where = self._file.find(key)
+        branch = Branch(counts=self._options.progress, notes=False)
+        call = self._call
+        flying = _Flying(
+            call.fn, args, kwargs, branch.context, call.known_as, call.probation, BatchItem(index, example), branch, key
+        )
+        self._count += 1
+        if self._file is not None and where is not None:
+            flying.item.result, flying.item.resumed = self._file.load(where), True
+            heapq.heappush(self._ready, flying)
+            self._progress.finished(self.in_flight, resumed=True)
+        else:
+            self.in_flight += 1
+            self._flight.launch(flying)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether something has to be done before another example may be added."""
+        if self._options.ordered and len(self._ready) >= self._options.ahead:
+            return True
+        return self._failed is not None or self.in_flight >= self._options.max_in_flight
+
+    def ready(self) -> Iterator[BatchItem]:
+        """Hand out what is done.
+
+        Raises:
+            BaseException: With `on_error="raise"`, the error of the first example that failed, once all before it
+                are done and all behind it cancelled.
+        """
+        while self._landings:
+            self._take(self._landings.popleft())
+        while self._failed is None and self._ready:
+            if self._options.ordered and self._ready[0].item.index != self._next:
+                return
+            flying = heapq.heappop(self._ready)
+            self._next += 1
+            flying.branch.merge()
+            yield flying.item
+            while self._landings:
+                self._take(self._landings.popleft())
+        if self._failed is not None and self.in_flight == 0:
+            raise self._error(self._failed)
+
+    def _take(self, flying: _Flying) -> None:
+        self.in_flight -= 1
+        item = flying.item
+        if self._options.progress:
+            usage = flying.branch.tracker.get_total_tokens() if flying.branch.tracker is not None else None
+            if usage is None and hasattr(item.result, "get_lm_usage"):
+                usage = item.result.get_lm_usage()
+            self._progress.count_tokens(usage)
+        self._progress.finished(self.in_flight, failed=item.error is not None)
+        if self._ends_batch(flying):
+            if self._failed is None or flying < self._failed:
+                self._failed = flying
+                self._flight.cancel(lambda other: flying < other)
+        else:
+            heapq.heappush(self._ready, flying)
+
+    def _ends_batch(self, flying: _Flying) -> bool:
+        error = flying.item.error
+        if self._options.on_error == "return" and flying.failure is None:
+            return error is not None and not isinstance(error, Exception)
+        return error is not None or flying.failure is not None
+
+    def _error(self, flying: _Flying) -> BaseException:
+        error = flying.failure or flying.item.error
+        assert error is not None
+        if hasattr(error, "add_note"):  # Python 3.11
+            error.add_note(f"This was example {flying.item.index} of a batch.")
+        return error
+
+    def _landed(self, launch: Any, result: Any, exception: BaseException | None) -> None:
+        """On the loop's thread, in the very step in which the program ends: a kill cannot come in between."""
+        flying: _Flying = launch
+        flying.item.result, flying.item.error = result, exception
+        if self._file is not None and exception is None and flying.key is not None:
+            try:
+                self._file.append(flying.key, flying.item.index, result)
+            except Exception as failure:
+                flying.failure = failure
+        self._landings.append(flying)
+        self._tell()
+
+    def cancel(self) -> None:
+        """Cancel what is in flight; it still lands."""
+        self._flight.cancel()
+
+    def drain(self) -> None:
+        """Forget what has landed."""
+        while self._landings:
+            self._landings.popleft()
+            self.in_flight -= 1
+
+    def close(self) -> None:
+        """Let go of the bar and the file."""
+        self._progress.close()
+        if self._file is not None:
+            self._file.close()
