@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import types
 from typing import Any
 
@@ -103,7 +104,8 @@ def _module(frame: Frame, module: Any, args: list[Any], kwargs: dict[str, Any]) 
     cls = type(module)
     if cls is dspy.Predict and not args:
         return frame.scout.issue(frame, module, args, kwargs)
-    if cls.__call__ is not dspy.Module.__call__:
+    # Not `cls.__call__`: a seam in its place is another object each time it is looked up.
+    if inspect.getattr_static(cls, "__call__") is not inspect.getattr_static(dspy.Module, "__call__"):
         raise Halted(f"{cls.__qualname__} has a `__call__` of its own")
     if cls.__module__.startswith("dspy.") and cls not in _BUILTIN_MODULES:
         raise Halted(f"{cls.__qualname__} may have effects")
