@@ -11,11 +11,11 @@ from typing import Any
 import dspy
 import pydantic
 
-from . import builtin_calls, expressions, purity, regards, statements
-from .facts import parameters_of
+from . import attributes, builtin_calls, expressions, purity, regards, statements
+from .facts import MUTATORS, parameters_of
 from .frame import Frame, LocalFunction, reachable
 from .sources import source_of
-from .strands import Halted, Strand
+from .strands import Halted, Pending, Strand
 
 __all__ = ["apply", "call", "enter"]
 
@@ -28,12 +28,36 @@ _BUILTIN_MODULES = frozenset({dspy.Predict, dspy.ChainOfThought, dspy.MultiChain
 
 def call(frame: Frame, node: ast.Call) -> Any:
     """The value of a call expression."""
-    callee = frame.force(expressions.evaluate(frame, node.func))
+    if isinstance(node.func, ast.Attribute):
+        owner = expressions.evaluate(frame, node.func.value)
+        if type(owner) is Pending and not owner.done and regards.is_known_method(node.func.attr):
+            return _call_later(frame, node, owner, node.func.attr)
+        callee = frame.force(expressions.attribute(frame, owner, node.func.attr))
+    else:
+        callee = frame.force(expressions.evaluate(frame, node.func))
     if callee is super and not node.args:
         return _super(frame)
     lazily = builtin_calls.lazy(frame, callee, node)
     if lazily is not None:
         return lazily()
+    return apply(frame, callee, *_arguments(frame, node))
+
+
+def _call_later(frame: Frame, node: ast.Call, owner: Pending, name: str) -> Any:
+    """Call a method of a value that is not there yet."""
+    args, kwargs = _arguments(frame, node)
+
+    def work(strand: Strand) -> Any:
+        inner = frame.at(strand)
+        known = [arg.at(strand) if isinstance(arg, LocalFunction) else arg for arg in args]
+        return apply(inner, attributes.get(inner, strand.force(owner), name), known, kwargs)
+
+    reads = reachable([owner, *args, *kwargs.values()])
+    writes = reachable([owner]) if name in MUTATORS else ()
+    return frame.strand.fork(work, f"`.{name}()` of {owner.what}", reads, writes)
+
+
+def _arguments(frame: Frame, node: ast.Call) -> tuple[list[Any], dict[str, Any]]:
     args: list[Any] = []
     for argument in node.args:
         if isinstance(argument, ast.Starred):
@@ -50,7 +74,7 @@ def call(frame: Frame, node: ast.Call) -> Any:
             kwargs.update(value)
         else:
             kwargs[keyword.arg] = value
-    return apply(frame, callee, args, kwargs)
+    return args, kwargs
 
 
 def apply(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -137,8 +161,8 @@ def _method(frame: Frame, method: types.MethodType, args: list[Any], kwargs: dic
 def _instance(frame: Frame, cls: type, args: list[Any], kwargs: dict[str, Any]) -> Any:
     if not purity.is_pure_class(cls):
         raise Halted(f"making a {cls.__qualname__} may have effects")
-    if cls in purity.RECORDS and not args:
-        return cls(**kwargs)
+    if (cls in purity.RECORDS and not args) or cls is functools.partial:
+        return cls(*args, **kwargs)
     names = list(kwargs)
     return frame.lift(
         f"a {cls.__qualname__}",

@@ -66,6 +66,7 @@ _COMPARE: dict[type, Callable[[Any, Any], Any]] = {
 
 def evaluate(frame: Frame, node: ast.expr) -> Any:
     """The value of an expression, perhaps `Pending`."""
+    frame.scout.step()
     handler = _HANDLERS.get(type(node))
     if handler is None:
         raise Halted(f"`{type(node).__name__.lower()}` is not understood")
@@ -105,8 +106,12 @@ def _constant(frame: Frame, node: ast.Constant) -> Any:
 
 
 def _attribute(frame: Frame, node: ast.Attribute) -> Any:
-    owner = evaluate(frame, node.value)
-    name = frame.unmangled(node.attr)
+    return attribute(frame, evaluate(frame, node.value), node.attr)
+
+
+def attribute(frame: Frame, owner: Any, name: str) -> Any:
+    """An attribute of something that may be pending."""
+    name = frame.unmangled(name)
     if type(owner) is Pending and not owner.done:
         what = f"`.{name}` of {owner.what}"
         return frame.strand.fork(

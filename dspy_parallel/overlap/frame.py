@@ -34,6 +34,10 @@ class LocalFunction:
         return LocalFunction(self.node, self.frame.at(strand, memo), self.defaults, self.keyword_defaults)
 
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise Halted("a function of the program's own was about to be called by somebody else")
+
+
 class Returned:
     """How a body was left: with this value."""
 
@@ -206,18 +210,18 @@ def blockers(strand: Strand, value: Any, seen: set[int] | None = None) -> bool:
 def reachable(values: Iterable[Any]) -> list[Any]:
     """All containers and records that can be got at from these values."""
     found: dict[int, Any] = {}
+    frames: set[int] = set()
     todo = list(values)
     while todo:
         value = todo.pop()
         if type(value) is Pending:
             todo += [value.value] if value.done else value.boxes
-        elif isinstance(value, LocalFunction):
+        elif type(value) is LocalFunction:
             frame: Frame | None = value.frame
-            while frame is not None:
+            while frame is not None and id(frame) not in frames:
+                frames.add(id(frame))
                 todo += frame.names.values()
                 frame = frame.outer
-                if len(found) > 10_000:
-                    break
         elif (type(value) in purity.CONTAINERS or type(value) in purity.RECORDS) and id(value) not in found:
             found[id(value)] = value
             todo += _children(value)

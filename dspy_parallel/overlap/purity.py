@@ -179,8 +179,10 @@ _OPERATORS = frozenset(
 @functools.lru_cache(maxsize=10_000)
 def is_pure_class(cls: type) -> bool:
     """Whether making an instance only sets its fields."""
-    if cls in (dspy.Prediction, dspy.Example):
+    if cls in (dspy.Prediction, dspy.Example, functools.partial):
         return True
+    if issubclass(cls, dspy.Adapter):
+        return cls.__module__.startswith("dspy.")
     if issubclass(cls, enum.Enum) or (issubclass(cls, tuple) and hasattr(cls, "_fields")):
         return "__new__" not in vars(cls) or not inspect.isfunction(vars(cls)["__new__"]) or issubclass(cls, tuple)
     if issubclass(cls, pydantic.BaseModel):

@@ -21,7 +21,7 @@ from .outside import MISSING
 from .sources import source_of
 from .strands import Halted, Pending
 
-__all__ = ["Regard", "of", "of_function"]
+__all__ = ["Regard", "is_known_method", "of", "of_function"]
 
 _UNKNOWN = object()
 _METHODS = frozenset(
@@ -48,6 +48,11 @@ class Regard:
     def writes(self, reads: Sequence[Any]) -> list[Any]:
         """Of the containers that it may look into, those that it may change."""
         return list(reads) if self.writes_all else reachable(self.written)
+
+
+def is_known_method(name: str) -> bool:
+    """Whether it is a method of builtin types, or of predictions, by its name."""
+    return name in _METHODS or name in MUTATORS
 
 
 def of(frame: Frame, facts: Facts) -> Regard:
@@ -96,7 +101,7 @@ def _of_call(frame: Frame, call: ast.Call) -> Regard:
     if callee is not _UNKNOWN:
         return _of_callee(frame, callee)
     if isinstance(call.func, ast.Attribute):
-        return Regard(is_opaque=call.func.attr not in _METHODS and call.func.attr not in MUTATORS)
+        return Regard(is_opaque=not is_known_method(call.func.attr))
     return Regard()  # a name of the piece's own: found out when it runs
 
 

@@ -23,6 +23,9 @@ from .strands import Halted, Path, Pending, Strand, Strands
 
 __all__ = ["Scout"]
 
+MAX_STEPS = 20_000
+"""How many expressions the scout evaluates from one call to the next: some 40 ms, in which the loop stands still."""
+
 _ISOLATED: dict[str, Any] = {
     "callbacks": [],
     "disable_history": True,
@@ -53,6 +56,7 @@ class Scout:
     def __init__(self, session: Session, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.session = session
         self.outside = Outside(session.is_main_ahead)
+        self._steps = 0
         self.regards: dict[Any, Regard] = {}
         self.reasons: list[Reason] = []
         self._context = contextvars.copy_context()
@@ -81,6 +85,12 @@ class Scout:
         """The program has ended."""
         self._strands.close()
 
+    def step(self) -> None:
+        """One more expression."""
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise Halted("the program computes a lot here, which the scout would do slowly")
+
     def unknown(self, what: str) -> Pending:
         """A value that the scout cannot know."""
         return Pending(what)
@@ -100,6 +110,7 @@ class Scout:
         return frame.strand.fork(work, f"the call on line {place[1]}", reachable([*args, *kwargs.values()]))
 
     def _make(self, strand: Strand, target: Any, args: list[Any], inputs: dict[str, Any], place: tuple[str, int]) -> Pending:
+        self._steps = 0
         path = strand.next_path()
         is_function = not hasattr(target, "signature")
         outcome = Pending(f"the call on line {place[1]}")

@@ -7,8 +7,8 @@ import inspect
 import linecache
 import types
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 __all__ = ["Source", "source_of"]
 
@@ -72,24 +72,20 @@ def _fits(node: ast.FunctionDef, code: types.CodeType) -> bool:
     if list(code.co_varnames[:count]) != names:
         return False
     known = {*code.co_names, *code.co_varnames, *code.co_freevars, *code.co_cellvars} | _inner_names(code)
-    for child in node.body:
-        for part in ast.walk(child):
-            name: Any = (
-                part.id if isinstance(part, ast.Name) else part.attr if isinstance(part, ast.Attribute) else None
-            )
-            if name is not None and name not in known and not name.startswith("__") and not _is_annotation(part, node):
-                return False
+    annotations = {id(part) for annotation in _annotations(node) for part in ast.walk(annotation)}
+    for part in (part for statement in node.body for part in ast.walk(statement)):
+        name = part.id if isinstance(part, ast.Name) else part.attr if isinstance(part, ast.Attribute) else "__debug__"
+        if name not in known and not name.startswith("__") and id(part) not in annotations:
+            return False
     return True
 
 
-def _is_annotation(part: ast.AST, node: ast.FunctionDef) -> bool:
-    for statement in ast.walk(node):
-        if isinstance(statement, ast.AnnAssign) and any(part is inside for inside in ast.walk(statement.annotation)):
-            return True
-        if isinstance(statement, ast.arg) and statement.annotation is not None:
-            if any(part is inside for inside in ast.walk(statement.annotation)):
-                return True
-    return isinstance(part, ast.Name) and part.id in ("True", "False", "None", "__debug__")
+def _annotations(node: ast.FunctionDef) -> Iterator[ast.expr]:
+    """They may have left no trace in the code."""
+    for part in ast.walk(node):
+        found = part.returns if isinstance(part, ast.FunctionDef) else getattr(part, "annotation", None)
+        if found is not None:
+            yield found
 
 
 def _inner_names(code: types.CodeType) -> set[str]:

@@ -1,0 +1,71 @@
+"""Each construct of Python that the scout understands: the same result, and all calls at once that can be."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.overlap.constructs import CONSTRUCTS, Construct
+from tests.overlap.lms import TimedLM
+from tests.overlap.observing import assert_same, observe
+
+
+class CountingLM(TimedLM):
+    """Knows how many of its calls were in flight at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+
+    async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        self.now += 1
+        self.peak = max(self.peak, self.now)
+        try:
+            return await super().aforward(prompt, messages, **kwargs)
+        finally:
+            self.now -= 1
+
+
+class HoldingLM(TimedLM):
+    """Answers nobody before a number of calls is in flight."""
+
+    def __init__(self, wanted: int) -> None:
+        super().__init__(latency=lambda _: 0.0)
+        self.wanted = wanted
+        self.arrived = 0
+        self.all_there: asyncio.Event | None = None
+
+    async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        if self.all_there is None:
+            self.all_there = asyncio.Event()
+        self.arrived += 1
+        if self.arrived == self.wanted:
+            self.all_there.set()
+        await self.all_there.wait()
+        return await super().aforward(prompt, messages, **kwargs)
+
+
+each_construct = pytest.mark.parametrize("construct", CONSTRUCTS, ids=str)
+
+
+@each_construct
+def test_same_as_in_sequence(construct: Construct) -> None:
+    """Output, trace, usage, histories, callbacks and LM calls; in no more time than the longest chain takes."""
+    expected = observe(construct.make, {"x": "word"}, TimedLM(), "sequential")
+    lm = CountingLM()
+    found = observe(construct.make, {"x": "word"}, lm, "overlapped")
+    assert "exception" not in expected.everything, expected.everything["exception"]
+    assert_same(expected, found)
+    assert found.seconds == pytest.approx(construct.depth)
+    assert lm.peak == construct.peak
+
+
+FIRST_CALLS = [construct for construct in CONSTRUCTS if construct.depth == 1]
+
+
+@pytest.mark.parametrize("construct", FIRST_CALLS, ids=str)
+def test_all_in_flight_at_once(construct: Construct) -> None:
+    """From sync code, on the loop that serves it: nobody is answered before all are there."""
+    observe(construct.make, {"x": "word"}, HoldingLM(construct.peak), "called")
