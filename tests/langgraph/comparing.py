@@ -54,7 +54,7 @@ def _state(snapshot: Any) -> str:
 
 
 def see(
-    build: Callable[[], StateGraph[Any]],
+    build: Callable[[], Any],
     inputs: Sequence[Any],
     *,
     parallel: Literal["builder", "compiled"] | None,
@@ -64,7 +64,7 @@ def see(
     """Run the graph on each of the inputs in turn, all on one thread.
 
     Args:
-        build: Makes the builder.
+        build: Makes the builder, or an entrypoint.
         inputs: States or `Command`s, or functions that make one from the state before.
         parallel: What is parallelised, if anything.
         is_async: Whether the async methods are used.
@@ -75,10 +75,10 @@ def see(
     stream = {"stream_mode": list(MODES), **options.pop("stream", {})}
     options = {name: value() if isinstance(value, type) else value for name, value in options.items()}
     options.setdefault("checkpointer", InMemorySaver())
-    builder = build()
+    built = build()
     if parallel == "builder":
-        parallelize_graph(builder, engine=engine)
-    graph = builder.compile(**options)
+        parallelize_graph(built, engine=engine)
+    graph = built.compile(**options) if isinstance(built, StateGraph) else built
     if parallel == "compiled":
         parallelize_graph(graph, engine=engine)
     seen = asyncio.run(_arun(graph, inputs, config, stream)) if is_async else _run(graph, inputs, config, stream)
@@ -118,13 +118,11 @@ async def _arun(graph: Any, inputs: Sequence[Any], config: Any, stream: Any) -> 
     return seen
 
 
-def assert_same(
-    build: Callable[[], StateGraph[Any]], inputs: Sequence[Any], *, races: bool = False, **options: Any
-) -> Seen:
+def assert_same(build: Callable[[], Any], inputs: Sequence[Any], *, races: bool = False, **options: Any) -> Seen:
     """Stock and parallelised, sync and async, on each engine, before and after `compile()`: all see the same.
 
     Args:
-        build: Makes the builder.
+        build: Makes the builder, or an entrypoint.
         inputs: States or `Command`s, one for each run.
         races: Whether nodes of one step end in no particular order.
         **options: As for `see()`.

@@ -282,8 +282,18 @@ def test_failing_sibling() -> None:
 def test_drawn_graph_and_schemas() -> None:
     def build() -> StateGraph[Any]:
         inner = chain(lambda s: log("inner")).compile()
-        return chain(lambda s: log("a"), inner, asynchronous)
+        builder = chain(lambda s: log("a"), inner, asynchronous)
+        builder.add_node("leave", leave, metadata={"owner": "me"}, defer=True).add_edge("node2", "leave")
+        return builder.add_conditional_edges("node0", again, {"more": "node1", "enough": END})
 
+    def leave(state: State) -> Command[Literal["node0", "__end__"]]:
+        return Command(goto=END)
+
+    def again(state: State) -> Literal["more", "enough"]:
+        return "more"
+
+    leave.__annotations__ = {"state": State, "return": Command[Literal["node0", "__end__"]]}
+    again.__annotations__ = {"state": State, "return": Literal["more", "enough"]}
     stock, parallel = build().compile(), parallelize_graph(build()).compile()
     assert stock.get_graph(xray=True).to_json() == parallel.get_graph(xray=True).to_json()
     assert stock.get_graph(xray=True).draw_mermaid() == parallel.get_graph(xray=True).draw_mermaid()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.config import get_stream_writer
 from langgraph.func import entrypoint, task
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
@@ -16,6 +17,7 @@ from typing_extensions import TypedDict
 
 from dspy_parallel import DecorationError, UnknownEngineError, await_
 from dspy_parallel.langgraph import async_node, parallelize_graph
+from tests.langgraph.comparing import assert_same
 
 ENGINES: Any = pytest.mark.parametrize("engine", ["auto", "loop", "thread"])
 
@@ -124,6 +126,26 @@ def test_interrupt_and_previous(engine: Any) -> None:
     assert calls == [1]
     graph.invoke(5, config)
     assert graph.invoke(Command(resume="no"), config) == [6, "no", [2, "yes", None]]
+
+
+def test_same_events_and_checkpoints_as_stock() -> None:
+    """Of a workflow with tasks, an interrupt and a memory, over three runs."""
+
+    def build() -> Any:
+        @task
+        def work(n: int) -> int:
+            get_stream_writer()({"working on": n})
+            return n + 1
+
+        @entrypoint(checkpointer=InMemorySaver())
+        def workflow(n: int, *, previous: Any = None) -> Any:
+            return [work(n).result(), interrupt("?"), work(10 * n).result(), previous]
+
+        return workflow
+
+    stream = {"stream_mode": ["updates", "custom", "values"]}
+    seen = assert_same(build, [1, Command(resume="yes"), 2], stream=stream)
+    assert any("[2, 'yes', 11, None]" in event for event in seen.events[1])
 
 
 def test_timeout_of_a_sync_task() -> None:
