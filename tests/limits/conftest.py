@@ -38,6 +38,10 @@ def server(module_server: LMServer) -> LMServer:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "tests/limits" in item.path.as_posix() or "tests/chaos" in item.path.as_posix():
-            # Every subclass of BaseLM is told so by DSPy 3.4; and what clients of this or that library leave open.
+        if "tests/limits" in item.path.as_posix():
+            # Every subclass of BaseLM is told so by DSPy 3.4, and LiteLLM leaves sockets to the garbage collector.
             item.add_marker(pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning"))
+            item.add_marker(pytest.mark.filterwarnings(f"ignore:{SOCKETS}:pytest.PytestUnraisableExceptionWarning"))
+
+
+SOCKETS = "Exception ignored in.*socket"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +30,7 @@ def test_successes_grow_it_back_by_a_step_per_window() -> None:
             window.succeeded()
         sizes.append(window.size)
     assert sizes[-1] == 100
-    steps = [after - before for before, after in zip(sizes, sizes[1:], strict=False) if after < 100]
+    steps = [after - before for before, after in itertools.pairwise(sizes) if after < 100]
     assert all(1.5 < step < 2.1 for step in steps), steps
 
 

@@ -1,0 +1,97 @@
+"""A program, and ways to run many of it."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import dspy
+
+from dspy_parallel import async_module
+from dspy_parallel.testing import LMServer
+
+
+class Answer(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+
+    def forward(self, question: str) -> Any:
+        return self.predict(question=question)
+
+
+@async_module(engine="loop")
+class OnLoop(Answer):
+    pass
+
+
+@async_module(engine="thread")
+class InThread(Answer):
+    pass
+
+
+def make_lm(server: LMServer, **options: Any) -> Any:
+    return dspy.LM("openai/any", **{"cache": False, **server.lm_kwargs(), **options})
+
+
+def loop(lm: Any, items: list[str]) -> list[Any]:
+    return _on_loop(lambda: OnLoop().acall, lm, items)
+
+
+def thread(lm: Any, items: list[str]) -> list[Any]:
+    return _on_loop(lambda: InThread().acall, lm, items)
+
+
+def by_hand(lm: Any, items: list[str]) -> list[Any]:
+    return _on_loop(lambda: Answer().predict.acall, lm, items)
+
+
+def several_loops(lm: Any, items: list[str]) -> list[Any]:
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(lambda n: loop(lm, items[n::4]), range(4)))
+    return [parts[n % 4][n // 4] for n in range(len(items))]
+
+
+def plain_threads(lm: Any, items: list[str]) -> list[Any]:
+    def call(item: str) -> Any:
+        with dspy.context(lm=lm):
+            return _outcome(lambda: Answer()(question=item))
+
+    with ThreadPoolExecutor(len(items)) as pool:
+        return list(pool.map(call, items))
+
+
+def parallel(lm: Any, items: list[str]) -> list[Any]:
+    with dspy.context(lm=lm):
+        run = dspy.Parallel(num_threads=len(items), disable_progress_bar=True, max_errors=len(items) + 1)
+        return run([(Answer(), {"question": item}) for item in items])
+
+
+WAYS: dict[str, Callable[[Any, list[str]], list[Any]]] = {
+    fn.__name__: fn for fn in (loop, thread, by_hand, several_loops, plain_threads, parallel)
+}
+
+
+def _outcome(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as exc:
+        return exc
+
+
+def _on_loop(make: Callable[[], Callable[..., Awaitable[Any]]], lm: Any, items: list[str]) -> list[Any]:
+    async def main() -> list[Any]:
+        with dspy.context(lm=lm):
+            call = make()
+            try:
+                return await asyncio.gather(*(call(question=item) for item in items), return_exceptions=True)
+            finally:
+                if hasattr(lm, "aclose"):
+                    await lm.aclose()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        return asyncio.run(main())

@@ -1,0 +1,416 @@
+"""limit() over HTTP: every way to call an LM, refusals, the time to give up, copies, the cache."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import cloudpickle
+import dspy
+import pytest
+
+from dspy_parallel import Limit, LimitError, limit, limit_all
+from dspy_parallel.limits.assignment import limit_of
+from dspy_parallel.testing import LMServer
+from tests.limits.programs import WAYS, Answer, OnLoop, make_lm
+
+ITEMS = [f"item {n}" for n in range(24)]
+
+
+def answers(results: list[Any]) -> list[Any]:
+    return [getattr(result, "answer", result) for result in results]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_more_than_allowed_at_a_time(server: LMServer, way: str) -> None:
+    """The server, which would refuse a fourth, never sees one; and three do get there at once."""
+    server.configure(max_concurrency=3, latency=0.02)
+    lm = make_lm(server, num_retries=0)
+    held = limit(lm, max_in_flight=3)
+    assert all(isinstance(answer, str) for answer in answers(WAYS[way](lm, ITEMS)))
+    stats = server.stats()
+    assert (stats.peak_in_flight, stats.completed, stats.rejected) == (3, len(ITEMS), {})
+    assert (held.in_flight, held.waiting, held.refusals) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_refused_calls_queue_again(server: LMServer, way: str) -> None:
+    """Eight times too many at once, and DSPy's own retries are off: still none is lost."""
+    server.configure(max_concurrency=3, latency=0.02, retry_after=0.05)
+    lm = make_lm(server, num_retries=0)
+    held = limit(lm, max_in_flight=24)
+    assert all(isinstance(answer, str) for answer in answers(WAYS[way](lm, ITEMS)))
+    stats = server.stats()
+    assert (stats.completed, stats.peak_in_flight) == (len(ITEMS), 3)
+    assert held.refusals == stats.rejected["concurrency"] > 0
+    assert (held.in_flight, held.waiting) == (0, 0)
+
+
+def test_the_window_adapts(server: LMServer) -> None:
+    """It ends near what the server admits."""
+    server.configure(max_concurrency=4, latency=0.01, retry_after=0.02)
+    lm = make_lm(server, num_retries=0)
+    held = limit(lm, max_in_flight=64)
+    WAYS["loop"](lm, [f"item {n}" for n in range(64)])
+    assert held.allowed < 32
+
+
+def test_retry_after_pauses_everyone(server: LMServer) -> None:
+    """One refusal, and nobody asks before the time that it named; those that were in flight go on."""
+    server.configure(faults=[{"kind": "429", "retry_after": 0.5, "match": "first", "first": 1}], latency=0.01)
+    lm = make_lm(server, num_retries=0)
+    limit(lm, max_in_flight=1)
+    assert all(isinstance(a, str) for a in answers(WAYS["loop"](lm, ["first", "second", "third"])))
+    refused, *rest = server.log()
+    assert (refused.status, len(rest)) == (429, 3)
+    assert all(later.start - refused.end >= 0.49 for later in rest)
+
+
+def test_a_refusal_without_retry_after_lets_others_pass(server: LMServer) -> None:
+    """Only the refused call rests."""
+    server.configure(faults=[{"kind": "429", "match": "first", "first": 1}])
+    lm = make_lm(server, num_retries=0)
+    limit(lm, max_in_flight=1)
+    assert all(isinstance(a, str) for a in answers(WAYS["loop"](lm, ["first", "second", "third"])))
+    assert [entry.status for entry in server.log()] == [429, 200, 200, 200]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_gives_up_in_time_with_the_providers_error(server: LMServer, way: str) -> None:
+    """The error of the sync program without limits; and DSPy's retries do not begin again after it."""
+    server.configure(faults=[{"kind": "429", "retry_after": 0.1, "match": "never"}])
+    plain = make_lm(server, num_retries=0)
+    with pytest.raises(Exception) as stock, dspy.context(lm=plain):
+        Answer()(question="never")
+    lm = make_lm(server, num_retries=3)
+    held = limit(lm, max_in_flight=2, give_up_after=0.4)
+    began = time.monotonic()
+    outcome = WAYS[way](lm, ["never", "fine"])
+    assert time.monotonic() - began < 20
+    assert isinstance(outcome[1].answer, str)
+    if way != "parallel":  # which gives None for what has failed
+        assert type(outcome[0]) is type(stock.value)
+    assert (held.in_flight, held.waiting) == (0, 0)
+    assert 2 <= held.refusals <= 12
+
+
+def test_a_distant_retry_after_is_not_waited_for(server: LMServer) -> None:
+    """If the provider names a time after the caller's own, there is no point in waiting."""
+    server.configure(faults=[{"kind": "429", "retry_after": 3600}])
+    lm = make_lm(server, num_retries=3)
+    limit(lm, give_up_after=0.3)
+    began = time.monotonic()
+    with pytest.raises(Exception, match="[Rr]ate"):
+        lm("hello")
+    assert time.monotonic() - began < 10
+    assert server.stats().requests == 1
+    server.configure(faults=[])
+    assert lm("hello again")  # the others do not wait for an hour either
+    assert time.monotonic() - began < 10
+
+
+def test_other_errors_are_retried_by_dspy(server: LMServer) -> None:
+    """As often as without a limit; the place is given back between the attempts."""
+    requests = []
+    for limited in (False, True):
+        server.restore()
+        server.configure(faults=["503"])
+        lm = make_lm(server, num_retries=1)
+        if limited:
+            held = limit(lm, max_in_flight=1)
+        with pytest.raises(Exception):
+            lm("hello")
+        requests.append(server.stats().requests)
+    assert requests[0] == requests[1]
+    assert held.in_flight == 0
+
+
+def test_a_spent_quota_is_no_rate_limit() -> None:
+    """It has the same status, and no waiting helps."""
+    from dspy_parallel.limits.refusals import is_refusal
+
+    class RateLimitError(Exception):
+        status_code = 429
+        code = "rate_limit_exceeded"
+
+    assert is_refusal(RateLimitError())
+    RateLimitError.code = "insufficient_quota"
+    assert not is_refusal(RateLimitError())
+    assert not is_refusal(ValueError())
+    assert not is_refusal(asyncio.CancelledError())
+
+
+@pytest.mark.parametrize("date", [False, True])
+def test_retry_after_as_headers_say_it(date: bool) -> None:
+    """In seconds, or as a date; on the error itself or on a cause."""
+    from email.utils import formatdate
+
+    from dspy_parallel.limits.refusals import retry_after
+
+    class Response:
+        headers = {"Retry-After": formatdate(time.time() + 30, usegmt=True) if date else "30"}
+
+    cause, error = Exception(), Exception()
+    cause.response = Response()  # type: ignore[attr-defined]
+    error.__cause__ = cause
+    seconds = retry_after(error)
+    assert seconds is not None
+    assert 28 <= seconds <= 31
+    assert retry_after(Exception()) is None
+
+
+def test_copies_share_the_limit(server: LMServer) -> None:
+    """DSPy's copies, those with other settings, deep copies, pickles; and a program's own, after set_lm."""
+    lm = make_lm(server)
+    held = limit(lm, max_in_flight=2)
+    program = Answer()
+    program.set_lm(lm)
+    copies = [
+        lm.copy(),
+        lm.copy(rollout_id=3, temperature=1.0),
+        copy.copy(lm),
+        copy.deepcopy(lm),
+        pickle.loads(pickle.dumps(lm)),
+        cloudpickle.loads(cloudpickle.dumps(lm)),
+        copy.deepcopy(program).predict.lm,
+        program.deepcopy().predict.lm,
+    ]
+    assert all(limit_of(each) is held for each in copies)
+
+
+def test_a_pickle_in_another_process(server: LMServer) -> None:
+    """It needs nothing of this package to be read; where the package is used, copies share one limit there."""
+    lm = make_lm(server)
+    limit(lm, max_in_flight=7, give_up_after=3)
+    pickled = pickle.dumps(lm)
+    assert b"dspy_parallel.limits" not in pickled
+    source = (
+        "import pickle, sys\n"
+        f"pickled = {pickled!r}\n"
+        "first, second = pickle.loads(pickled), pickle.loads(pickled)\n"
+        "assert not any(name.startswith('dspy_parallel.limits') for name in sys.modules)\n"
+        "from dspy_parallel.limits.assignment import limit_of\n"
+        "assert limit_of(first) is limit_of(second)\n"
+        "assert limit_of(first).settings.max_in_flight == 7\n"
+        "assert limit_of(first).settings.give_up_after == 3\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", source], check=True, timeout=100)
+
+
+def test_state_has_no_limit(server: LMServer) -> None:
+    """What is saved as JSON is as ever."""
+    lm = make_lm(server)
+    before = lm.dump_state()
+    limit(lm, max_in_flight=2)
+    assert lm.dump_state() == before
+
+
+def test_several_lms_share_a_limit(server: LMServer) -> None:
+    """As many as are named."""
+    server.configure(latency=0.05)
+    lms = [make_lm(server), make_lm(server, temperature=0.5)]
+    limit(*lms, max_in_flight=2)
+
+    async def main() -> None:
+        await asyncio.gather(*(lms[n % 2].acall(f"item {n}") for n in range(12)))
+
+    asyncio.run(main())
+    assert server.stats().peak_in_flight == 2
+
+
+def test_limit_all(server: LMServer) -> None:
+    """One limit for each model and address, however many LMs are made; an LM's own goes first; and it ends."""
+    server.configure(latency=0.05)
+    limit_all(max_in_flight=2)
+
+    async def main() -> int:
+        server.reset_stats()
+        await asyncio.gather(*(make_lm(server).acall(f"item {n}") for n in range(12)))
+        return server.stats().peak_in_flight
+
+    assert asyncio.run(main()) == 2
+    one, other = make_lm(server), make_lm(server, temperature=0.5)
+    assert limit_of(one) is limit_of(other)
+    assert limit_of(one) is not limit_of(dspy.LM("openai/another", **server.lm_kwargs()))
+    own = limit(one, max_in_flight=9)
+    assert limit_of(one) is own
+    limit_all()
+    assert limit_of(other) is None
+    assert asyncio.run(main()) > 2
+
+
+def test_lift(server: LMServer) -> None:
+    """The limit ends, also for copies made before."""
+    lm = make_lm(server)
+    copied = lm.copy()
+    held = limit(lm, max_in_flight=2)
+    copied = lm.copy()
+    held.lift()
+    assert limit_of(lm) is limit_of(copied) is None
+
+
+def test_answers_from_the_cache_take_no_place(server: LMServer) -> None:
+    """They come while the only place is taken and the rate is used up, on each way."""
+    lm = make_lm(server, cache=True)
+    for way in WAYS:
+        dspy.cache.memory_cache.clear()
+        WAYS[way](lm, ["known"])
+    held = limit(lm, max_in_flight=1)
+    held.gate.enter_at_once()
+    held.gate.pause_for(3600)
+    before = server.stats().requests
+    for way in WAYS:
+        assert isinstance(WAYS[way](lm, ["known"])[0].answer, str)
+    assert server.stats().requests == before
+
+
+def test_identical_calls_wait_for_one_another_outside_the_queue(server: LMServer) -> None:
+    """The first of equal cached calls is refused, and queues again behind nobody who waits for it."""
+    server.configure(faults=[{"kind": "429", "retry_after": 0.05, "first": 1}])
+    lm = make_lm(server, cache=True, num_retries=0)
+    held = limit(lm, max_in_flight=1)
+    assert len(set(answers(WAYS["loop"](lm, ["same"] * 20)))) == 1
+    assert (server.stats().completed, held.in_flight) == (1, 0)
+
+
+def test_cancelled_calls_give_their_place_back(server: LMServer) -> None:
+    """Those in flight as well as those in the queue, at once."""
+    server.configure(hold=True)
+    lm = make_lm(server)
+    held = limit(lm, max_in_flight=2)
+
+    async def main() -> None:
+        program = OnLoop()
+        with dspy.context(lm=lm):
+            tasks = [asyncio.create_task(program.acall(question=f"item {n}")) for n in range(6)]
+        await asyncio.to_thread(server.wait_for, held=2)
+        for task in tasks[:5]:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks[:5], return_exceptions=True)
+        assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+        server.release()
+        assert (await asyncio.wait_for(tasks[5], 20)).answer
+
+    asyncio.run(main())
+    assert (held.in_flight, held.waiting) == (0, 0)
+
+
+def test_a_sync_call_that_blocks_a_loop_does_not_wait_for_that_loop(server: LMServer) -> None:
+    """The only place belongs to a task of the loop that is blocked: waiting for it would never end."""
+    server.configure(latency=0.1)
+    lm = make_lm(server)
+    held = limit(lm, max_in_flight=1)
+
+    async def main() -> None:
+        task = asyncio.create_task(lm.acall("one"))
+        await asyncio.to_thread(server.wait_for, in_flight=1)
+        assert lm("two")
+        assert await task
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+    assert held.in_flight == 0
+
+
+def test_an_lm_that_calls_another_of_the_same_limit(server: LMServer) -> None:
+    """It does not wait for its own place."""
+    inner = make_lm(server)
+
+    class Outer(dspy.BaseLM):
+        def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+            return inner.forward(prompt=prompt, messages=messages, **kwargs)
+
+        def __call__(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+            return inner(prompt, messages=messages, **kwargs)
+
+        async def acall(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+            return await inner.acall(prompt, messages=messages, **kwargs)
+
+    outer = Outer("outer")
+    held = limit(outer, inner, max_in_flight=1)
+    assert outer("hello")
+    assert asyncio.run(asyncio.wait_for(outer.acall("hello"), 30))
+    assert (held.in_flight, server.stats().completed) == (0, 2)
+
+
+class Counting(dspy.BaseLM):
+    """An LM class of a user's own, that gets to its provider by no way of DSPy's."""
+
+    def __init__(self) -> None:
+        super().__init__("counting", cache=False)
+        self.inside, self.most, self.refuse = 0, 0, 1
+        self.lock = threading.Lock()
+
+    def _reply(self) -> Any:
+        if self.refuse:
+            self.refuse -= 1
+            raise TooMany
+        from types import SimpleNamespace as Some
+
+        message = Some(content="[[ ## answer ## ]]\nyes\n\n[[ ## completed ## ]]", tool_calls=None)
+        return Some(choices=[Some(message=message, finish_reason="stop")], usage={}, model="counting")
+
+    def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        with self.lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        try:
+            time.sleep(0.01)
+            return self._reply()
+        finally:
+            with self.lock:
+                self.inside -= 1
+
+    async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        try:
+            await asyncio.sleep(0.01)
+            return self._reply()
+        finally:
+            self.inside -= 1
+
+
+class TooMany(Exception):
+    status_code = 429
+    retry_after = 0.01
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "parallel"])
+def test_lm_classes_of_the_users_own(way: str) -> None:
+    """They are limited and queued again all the same."""
+    lm = Counting()
+    held = limit(lm, max_in_flight=2)
+    assert set(answers(WAYS[way](lm, ITEMS[:12]))) == {"yes"}
+    assert (lm.most, held.in_flight, held.waiting, held.refusals) == (2, 0, 0, 1)
+
+
+def test_wrong_arguments() -> None:
+    """Each error says what is wrong."""
+    lm = dspy.LM("openai/any")
+    for wrong in ({"max_in_flight": 0}, {"requests_per_minute": 1.5}, {"max_in_flight": True}, {"give_up_after": -1}):
+        with pytest.raises(LimitError, match=next(iter(wrong))):
+            limit(lm, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(LimitError, match="type str, which is not an LM"):
+        limit("openai/any")
+    with pytest.raises(LimitError, match="limit_all"):
+        limit(max_in_flight=3)
+    assert isinstance(limit(lm), Limit)
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names what to install, when the limit is made."""
+    from dspy_parallel import MissingExtraError
+
+    monkeypatch.setitem(sys.modules, "throttled", None)
+    for make in (
+        lambda: limit(dspy.LM("openai/any"), requests_per_minute=60),
+        lambda: limit_all(requests_per_minute=60),
+    ):
+        with pytest.raises(MissingExtraError, match=r"dspy-parallel\[limits\]"):
+            make()

@@ -1,0 +1,188 @@
+"""What others see of a limited call: callbacks, timeouts, logs, errors, and exceptions that are no errors."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+from typing import Any
+
+import dspy
+import pytest
+from dspy.utils.callback import BaseCallback
+
+from dspy_parallel import limit
+from dspy_parallel.testing import LMServer
+from tests.limits.programs import WAYS, Answer, OnLoop, make_lm
+
+LATENCY = 0.1
+
+
+class Watch(BaseCallback):
+    """How long each LM call took, from start to end."""
+
+    def __init__(self) -> None:
+        self.began: dict[str, float] = {}
+        self.took: list[float] = []
+        self.failed: list[Any] = []
+
+    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        self.began[call_id] = time.monotonic()
+
+    def on_lm_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
+        self.took.append(time.monotonic() - self.began.pop(call_id))
+        self.failed += [exception] if exception else []
+
+
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_waiting_is_no_latency(server: LMServer, way: str, cache: bool) -> None:
+    """Callbacks see the LM's own time, though the last of ten has waited for nine; each call once."""
+    watch = Watch()
+    server.configure(latency=LATENCY)
+    lm = make_lm(server, cache=cache, callbacks=[watch])
+    WAYS[way](lm, ["warm up"])
+    watch.took.clear()
+    limit(lm, max_in_flight=1)
+    WAYS[way](lm, [f"item {n}" for n in range(10)])
+    assert len(watch.took) == 10
+    assert not watch.began
+    assert sorted(watch.took)[8] < 4 * LATENCY, watch.took
+
+
+def test_a_refused_call_is_one_call(server: LMServer) -> None:
+    """Refusals in between are no failures: one start, one end, one history entry."""
+    watch = Watch()
+    server.configure(faults=[{"kind": "429", "retry_after": 0.05, "first": 2}])
+    lm = make_lm(server, callbacks=[watch], num_retries=0)
+    limit(lm, max_in_flight=3)
+    WAYS["loop"](lm, ["one", "two", "three"])
+    assert (len(watch.took), watch.failed, watch.began, len(lm.history)) == (3, [], {}, 3)
+
+
+def test_answers_from_the_cache_with_callbacks(server: LMServer) -> None:
+    """To find out that a call needs no turn leaves no trace: history, usage and callbacks are those of one call."""
+    watch = Watch()
+    lm = make_lm(server, cache=True, callbacks=[watch])
+    with dspy.context(lm=lm, track_usage=True):
+        for way in ("loop", "plain_threads", "by_hand"):
+            WAYS[way](lm, ["known"])
+        plain = [len(lm.history), len(watch.took)]
+        held = limit(lm, max_in_flight=1)
+        held.gate.enter_at_once()
+        held.gate.pause_for(3600)
+        for way in ("loop", "plain_threads", "by_hand"):
+            WAYS[way](lm, ["known"])
+    assert [len(lm.history), len(watch.took)] == [2 * n for n in plain]
+
+
+def test_waiting_does_not_count_towards_the_timeout(server: LMServer) -> None:
+    """Ten calls one after the other take longer than the LM's timeout; none of them does."""
+    server.configure(latency=LATENCY)
+    lm = make_lm(server, timeout=6 * LATENCY, num_retries=0)
+    WAYS["loop"](lm, ["warm up"])
+    limit(lm, max_in_flight=1)
+    for way in ("loop", "plain_threads"):
+        assert all(isinstance(r.answer, str) for r in WAYS[way](lm, [f"item {n}" for n in range(10)]))
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "parallel"])
+def test_nothing_secret_is_said(
+    server: LMServer, way: str, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    """No key and no prompt text in a log line, warning or repr of ours, and no error of ours around the provider's."""
+    caplog.set_level(logging.DEBUG)
+    server.configure(faults=[{"kind": "429", "retry_after": 0.05}])
+    lm = make_lm(server, api_key="sk-secret-key", num_retries=1)
+    held = limit(lm, max_in_flight=2, give_up_after=0.2)
+    (error,) = WAYS[way](lm, ["a private question"])
+    assert isinstance(error, Exception)
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("dspy_parallel")]
+    assert any("refused" in line for line in ours)
+    for text in (*ours, repr(held), str(held), *(str(w.message) for w in recwarn)):
+        assert "secret" not in text
+        assert "private" not in text
+    assert not type(error).__module__.startswith("dspy_parallel")
+
+
+class Stop(BaseException):
+    """As a graph's interrupt, or Ctrl-C: no error, and not to be handled on the way."""
+
+
+class Interrupting(dspy.BaseLM):
+    def __init__(self) -> None:
+        super().__init__("interrupting", cache=False)
+        self.raised = Stop("now")
+
+    def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        raise self.raised
+
+    async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        raise self.raised
+
+
+@pytest.mark.parametrize("raised", [Stop("now"), KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_control_exceptions_pass_through(raised: BaseException, asynchronous: bool) -> None:
+    """The very object arrives, at once, and the place is given back."""
+    lm = Interrupting()
+    lm.raised = raised
+    held = limit(lm, max_in_flight=1)
+
+    async def main() -> BaseException:
+        try:
+            await lm.acall("hello")
+        except BaseException as exc:
+            return exc
+        raise AssertionError
+
+    for _ in range(2):
+        if asynchronous:
+            arrived = asyncio.run(main())
+        else:
+            with pytest.raises(type(raised)) as caught:
+                lm("hello")
+            arrived = caught.value
+        assert arrived is raised
+        assert (held.in_flight, held.waiting) == (0, 0)
+    raised.__traceback__ = None
+
+
+@pytest.mark.parametrize("program", [OnLoop, Answer])
+def test_control_exceptions_through_programs(program: type[Answer]) -> None:
+    """Out of a bridged program and of a plain one."""
+    lm = Interrupting()
+    held = limit(lm, max_in_flight=1)
+    with dspy.context(lm=lm), pytest.raises(Stop) as caught:
+        if program is OnLoop:
+            asyncio.run(program().acall(question="?"))
+        else:
+            program()(question="?")
+    assert caught.value is lm.raised
+    assert (held.in_flight, held.waiting) == (0, 0)
+
+
+def test_an_abandoned_call_gives_its_place_back() -> None:
+    """A coroutine that is closed, or collected, while it waits or while it is inside."""
+
+    class Waiting(dspy.BaseLM):
+        async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+            await asyncio.get_running_loop().create_future()
+
+        def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+            raise NotImplementedError
+
+    lm = Waiting("waiting", cache=False)
+    held = limit(lm, max_in_flight=1)
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(lm.acall("hello")) for _ in range(3)]
+        while (held.in_flight, held.waiting) != (1, 2):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(main())
+    gc.collect()
+    assert (held.in_flight, held.waiting) == (0, 0)
