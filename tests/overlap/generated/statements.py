@@ -220,7 +220,7 @@ class Statements:
         lines = ["try:", *self.inner(scope)]
         if e.chance(30):
             lines.append(f"    {self._fail(scope)[0][0]}")
-        lines += [f"except {caught} as error:", "    noted(type(error).__name__)", *self.inner(scope, 2)]
+        lines += [f"except {caught} as error:", "    noted(f'caught {type(error).__name__}')", *self.inner(scope, 2)]
         if e.chance(20):
             lines += ["else:", *self.inner(scope, 2)]
         if e.chance(20):
