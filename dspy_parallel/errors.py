@@ -19,7 +19,9 @@ __all__ = [
     "MissingExtraError",
     "ResumeError",
     "SeamError",
+    "TargetError",
     "ThreadRequiredError",
+    "TimelineError",
     "UnknownEngineError",
 ]
 
@@ -58,6 +60,14 @@ class MissingExtraError(DSPyParallelError, ImportError):
 
 class SeamError(DSPyParallelError, ValueError):
     """A seam's description is wrong, or its target does not exist."""
+
+
+class TargetError(DSPyParallelError, ValueError):
+    """What a command was told to look at does not exist, or is no program."""
+
+
+class TimelineError(DSPyParallelError, ValueError):
+    """A file that was to be read as a timeline is none, or is damaged."""
 
 
 class BatchInputError(DSPyParallelError, TypeError):

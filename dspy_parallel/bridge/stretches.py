@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass
 from types import FrameType
 
-__all__ = ["Sighting", "Slot", "current_slot"]
+__all__ = ["Sighting", "Slot", "current_slot", "is_user_code"]
 
 logger = logging.getLogger("dspy_parallel")
 
@@ -98,12 +98,16 @@ class Slot:
         return time.process_time()
 
 
+def is_user_code(filename: str) -> bool:
+    """Whether a file is neither the standard library's, nor an installed package's, nor ours."""
+    return not filename.startswith(("<frozen", _OWN_CODE, *_NOT_USER_CODE))
+
+
 def _culprit(frame: FrameType) -> FrameType:
     """The innermost frame of the user's own code, else the innermost of all."""
     candidate: FrameType | None = frame
     while candidate is not None:
-        filename = candidate.f_code.co_filename
-        if not filename.startswith(("<frozen", _OWN_CODE, *_NOT_USER_CODE)):
+        if is_user_code(candidate.f_code.co_filename):
             return candidate
         candidate = candidate.f_back
     return frame

@@ -17,6 +17,7 @@ from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from typing import Any, cast
 
+from .. import events
 from ..bridge import Engine, Flight, Launch, serving_loop
 from ..bridge.placement import _key, _name
 from .executors import _Event
@@ -67,7 +68,7 @@ class LoopExecutor(Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have the item run as soon as there is room for it."""
-        future = _Future(self)
+        future, fn = _Future(self), events.carried(fn)
         known_as = self._known_as(args[-1])
         self._flight.launch(_Item(fn, args, kwargs, Context(), known_as, known_as, future))
         return future

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import dspy
 
+from .. import events
 from .twins import running_twins
 
 __all__ = ["call_once"]
@@ -49,8 +50,9 @@ async def call_once(lm: Any, *args: Any, **kwargs: Any) -> Any:
         return await lm.acall(*args, **kwargs)
     patience = PATIENCE
     while (first := _flights.get(key)) is not None:
-        # Shielded: whoever waits here may be cancelled alone.
-        ended = await asyncio.shield(first)
+        with events.span("wait", "equal call"):
+            # Shielded: whoever waits here may be cancelled alone.
+            ended = await asyncio.shield(first)
         patience -= ended == "failed"
         if ended == "filled" or not patience:
             return await lm.acall(*args, **kwargs)

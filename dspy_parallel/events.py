@@ -1,0 +1,157 @@
+"""What is going on, for whoever records it; nobody, most of the time.
+
+Code that has something to show opens a span, or adds one that is over already. Nothing is recorded where
+`current()` is None, which is one look at a context variable. That variable holds the innermost open span, so a
+span's parent is right in every task, thread and program that has the context it was started in.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol, TypeVar
+
+__all__ = ["OpenSpan", "Recording", "add", "begin", "carried", "current", "end", "everywhere", "note", "span"]
+
+T = TypeVar("T")
+
+
+class Recording(Protocol):
+    """Takes spans."""
+
+    is_open: bool
+    outer: OpenSpan | None
+    """The innermost span when this recording began, of a recording around it."""
+
+    def opened(self, span: OpenSpan) -> None:
+        """A span has begun; called in its thread, at a rate that allows for little."""
+
+
+class OpenSpan:
+    """A span that is, or was, under way.
+
+    Attributes:
+        recording: Whom it belongs to.
+        parent: The span that it is a part of; None for the recording as a whole.
+        kind: `"module"`, `"lm"`, `"wait"` and so on, see `dspy_parallel.timeline.Span`.
+        name: For people.
+        start: `time.perf_counter()` seconds.
+        end: The same; None while it is open.
+        thread: The thread that it began in.
+        owner: The module, LM or tool that runs; kept only while it is open.
+        facts: What else is known.
+    """
+
+    __slots__ = ("end", "facts", "kind", "name", "owner", "parent", "recording", "start", "thread")
+
+    def __init__(
+        self, recording: Recording, parent: OpenSpan | None, kind: str, name: str, owner: Any, facts: dict[str, Any]
+    ) -> None:
+        self.recording = recording
+        self.parent = parent
+        self.kind = kind
+        self.name = name
+        self.owner = owner
+        self.facts = facts
+        self.thread = threading.get_ident()
+        self.end: float | None = None
+        self.start = time.perf_counter()
+
+
+innermost: ContextVar[OpenSpan | None] = ContextVar("dspy_parallel_span", default=None)
+_everywhere: list[OpenSpan] = []
+
+
+def current() -> OpenSpan | None:
+    """The innermost span that the running code is in; None if nothing records it."""
+    span = innermost.get()
+    while span is not None and not span.recording.is_open:  # a task that has outlived its recording
+        span = span.recording.outer
+    if span is None and _everywhere:
+        return _everywhere[-1]
+    return span
+
+
+@contextmanager
+def everywhere(root: OpenSpan) -> Generator[None]:
+    """Record also what runs in contexts of which no recording knows."""
+    _everywhere.append(root)
+    try:
+        yield
+    finally:
+        _everywhere.remove(root)
+
+
+def begin(parent: OpenSpan, kind: str, name: str, owner: Any = None, **facts: Any) -> OpenSpan:
+    """Open a span; `parent` is what `current()` gave. Every `begin()` has its `end()`, in the same context."""
+    opened = OpenSpan(parent.recording, parent, kind, name, owner, facts)
+    parent.recording.opened(opened)
+    innermost.set(opened)
+    return opened
+
+
+def end(opened: OpenSpan, error: BaseException | None = None) -> None:
+    """Close a span."""
+    opened.end = time.perf_counter()
+    opened.owner = None
+    if error is not None:
+        opened.facts["error"] = type(error).__name__
+    # Not by a token, which is of no use where a coroutine is closed in another context than it ran in.
+    if innermost.get() is opened:
+        innermost.set(opened.parent)
+
+
+@contextmanager
+def span(kind: str, name: str, **facts: Any) -> Generator[None]:
+    """Record the block, if anybody does."""
+    parent = current()
+    if parent is None:
+        yield
+        return
+    opened = begin(parent, kind, name, **facts)
+    try:
+        yield
+    except BaseException as error:
+        end(opened, error)
+        raise
+    end(opened)
+
+
+def add(parent: OpenSpan, kind: str, name: str, start: float, **facts: Any) -> None:
+    """Record what began at `start` (`time.perf_counter()` seconds) and is over now: a wait, say."""
+    ended = time.perf_counter()
+    added = OpenSpan(parent.recording, parent, kind, name, None, facts)
+    added.start, added.end = start, ended
+    parent.recording.opened(added)
+
+
+def note(kind: str, **facts: Any) -> None:
+    """Add to what is known of the innermost span of this kind."""
+    found = current()
+    while found is not None and found.kind != kind:
+        found = found.parent
+    if found is not None:
+        found.facts.update(facts)
+
+
+def carried(fn: Callable[..., T]) -> Callable[..., T]:
+    """The same function, for a thread that does not get the caller's context: its spans belong to the caller's."""
+    parent = current()
+    if parent is None:
+        return fn
+
+    @functools.wraps(fn)
+    def inside(*args: Any, **kwargs: Any) -> T:
+        if innermost.get() is not None:  # it did get a context, and knows better
+            return fn(*args, **kwargs)
+        token = innermost.set(parent)
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            innermost.reset(token)
+
+    return inside

@@ -1,0 +1,217 @@
+"""Where a recording sees DSPy at work: modules, LM calls, tools, the waits inside a request, executors' threads.
+
+Not by DSPy's callbacks. They bind the arguments of every call of modules, LMs, tools and adapters by name, which
+costs 0.1 to 0.3 ms for a single predictor call, many times what these rows do. They would be seen in the settings, and
+in `ACTIVE_CALL_ID` by other callbacks; and they would not be called where a program sets callbacks of its own.
+
+The rows are added when something is first recorded; until then, a process does not even have the look at a context
+variable that they cost when nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import dspy
+
+from .. import events
+from ..events import OpenSpan
+from .table import Handler, Seam, register
+
+__all__ = ["watch_dspy"]
+
+_LAYER = "recording"
+SHORT_SECONDS = 0.0005
+"""Shorter waits for a connection are none."""
+
+
+def _is_recorded() -> bool:
+    return events.current() is not None
+
+
+# --- Calls
+
+
+def _name_of_module(module: Any, parent: OpenSpan | None) -> str:
+    """The attribute of the calling module that holds it, as in `self.summarize`; else its class."""
+    while parent is not None and parent.kind in ("thread", "wait"):
+        parent = parent.parent
+    owner = parent.owner if parent is not None else None
+    for name, value in getattr(owner, "__dict__", {}).items():
+        if value is module:
+            return str(name)
+        if isinstance(value, (list, tuple)):
+            for number, item in enumerate(value[:100]):
+                if item is module:
+                    return f"{name}[{number}]"
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                if item is module:
+                    return f"{name}[{key!r}]"
+    return type(module).__name__
+
+
+def _begin_module(parent: OpenSpan, module: Any) -> OpenSpan:
+    kind = "predictor" if isinstance(module, dspy.Predict) else "module"
+    return events.begin(parent, kind, _name_of_module(module, parent), module, type=type(module).__name__)
+
+
+def _begin_lm(parent: OpenSpan, lm: Any) -> OpenSpan | None:
+    if parent.owner is lm:  # `lm(...)` that goes by way of `lm.acall(...)`, or a subclass's own method
+        return None
+    return events.begin(parent, "lm", str(getattr(lm, "model", type(lm).__name__)), lm)
+
+
+def _begin_tool(parent: OpenSpan, tool: Any) -> OpenSpan | None:
+    return None if parent.owner is tool else events.begin(parent, "tool", str(tool.name), tool)
+
+
+Begin = Callable[[OpenSpan, Any], "OpenSpan | None"]
+
+
+def _sync(begin: Begin) -> Handler:
+    def handler(original: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        parent = events.current()
+        opened = None if parent is None else begin(parent, instance)
+        if opened is None:
+            return original(*args, **kwargs)
+        try:
+            result = original(*args, **kwargs)
+        except BaseException as error:
+            _told(opened, args, kwargs, error)
+            events.end(opened, error)
+            raise
+        _told(opened, args, kwargs, result)
+        events.end(opened)
+        return result
+
+    return handler
+
+
+def _async(begin: Begin) -> Handler:
+    async def call(original: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        parent = events.current()
+        opened = None if parent is None else begin(parent, instance)
+        if opened is None:
+            return await original(*args, **kwargs)
+        try:
+            result = await original(*args, **kwargs)
+        except BaseException as error:
+            _told(opened, args, kwargs, error)
+            events.end(opened, error)
+            raise
+        _told(opened, args, kwargs, result)
+        events.end(opened)
+        return result
+
+    return call
+
+
+def _told(opened: OpenSpan, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+    tell = getattr(opened.recording, "told", None)
+    if tell is not None:
+        tell(opened, args, kwargs, result)
+
+
+# --- Waits
+
+
+def _add(name: str, started: float, result: Any = None, error: BaseException | None = None) -> None:
+    parent = events.current()
+    if parent is None or (name == "connection" and time.perf_counter() - started < SHORT_SECONDS):
+        return
+    status = getattr(result, "status", None)
+    facts: dict[str, Any] = {"status": status} if isinstance(status, int) else {}
+    if error is not None:
+        facts["error"] = type(error).__name__
+    events.add(parent, "wait", name, started, **facts)
+
+
+def _sync_wait(name: str) -> Handler:
+    def handler(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        started = time.perf_counter()
+        try:
+            result = original(*args, **kwargs)
+        except BaseException as error:
+            _add(name, started, error=error)
+            raise
+        _add(name, started, result)
+        return result
+
+    return handler
+
+
+def _async_wait(name: str) -> Handler:
+    async def wait(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        started = time.perf_counter()
+        try:
+            result = await original(*args, **kwargs)
+        except BaseException as error:
+            _add(name, started, error=error)
+            raise
+        _add(name, started, result)
+        return result
+
+    return wait
+
+
+def _cache_get(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    found = original(*args, **kwargs)
+    if found is not None:
+        events.note("lm", cached=True)
+    return found
+
+
+# --- Threads
+
+
+def _submit(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`dspy.Parallel` and users' own executors give their threads no context."""
+    return original(events.carried(args[0]), *args[1:], **kwargs) if args else original(**kwargs)
+
+
+def _row(target: str, handler: Handler, *, overrides: bool = False) -> Seam:
+    return Seam(target, handler, overrides=overrides, optional=True, when=_is_recorded, layer=_LAYER)
+
+
+_LM15 = "dspy._vendor.lm15.transports"
+
+_ROWS = [
+    _row("dspy.primitives.module:Module.__call__", _sync(_begin_module)),
+    _row("dspy.primitives.module:Module.acall", _async(_begin_module)),
+    _row("dspy.clients.base_lm:BaseLM.__call__", _sync(_begin_lm), overrides=True),
+    _row("dspy.clients.base_lm:BaseLM.acall", _async(_begin_lm), overrides=True),
+    _row("dspy.clients.typesafe:TypeSafe.__call__", _sync(_begin_lm)),
+    _row("dspy.clients.typesafe:TypeSafe.acall", _async(_begin_lm)),
+    _row("dspy.adapters.types.tool:Tool.__call__", _sync(_begin_tool)),
+    _row("dspy.adapters.types.tool:Tool.acall", _async(_begin_tool)),
+    _row("dspy.clients.cache:Cache.get", _cache_get),
+    _row("concurrent.futures.thread:ThreadPoolExecutor.submit", _submit),
+    # DSPy's own engine, from 3.4 on
+    _row(f"{_LM15}._async:_AsyncConnectionPool.acquire_slot", _async_wait("connection")),
+    _row(f"{_LM15}._async:StdlibAsyncTransport._open", _async_wait("connection")),
+    _row(f"{_LM15}._async:StdlibAsyncTransport._read_head", _async_wait("reply")),
+    _row(f"{_LM15}._sync:_ConnectionPool.acquire_slot", _sync_wait("connection")),
+    _row(f"{_LM15}._sync:StdlibTransport._open", _sync_wait("connection")),
+    _row(f"{_LM15}._sync:StdlibTransport._read_head", _sync_wait("reply")),
+    # LiteLLM: aiohttp for async calls, httpx for the others
+    _row("aiohttp.connector:BaseConnector.connect", _async_wait("connection")),
+    _row("aiohttp.client_reqrep:ClientResponse.start", _async_wait("reply")),
+]
+for _httpcore in ("httpcore", "httpcore2"):
+    _ROWS += [
+        _row(f"{_httpcore}._sync.connection_pool:PoolRequest.wait_for_connection", _sync_wait("connection")),
+        _row(f"{_httpcore}._sync.connection:HTTPConnection._connect", _sync_wait("connection")),
+        _row(f"{_httpcore}._sync.http11:HTTP11Connection.handle_request", _sync_wait("reply")),
+        _row(f"{_httpcore}._async.connection_pool:AsyncPoolRequest.wait_for_connection", _async_wait("connection")),
+        _row(f"{_httpcore}._async.connection:AsyncHTTPConnection._connect", _async_wait("connection")),
+        _row(f"{_httpcore}._async.http11:AsyncHTTP11Connection.handle_async_request", _async_wait("reply")),
+    ]
+
+
+def watch_dspy() -> None:
+    """Add the rows, once."""
+    while _ROWS:
+        register(_ROWS.pop(0))

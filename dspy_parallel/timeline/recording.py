@@ -1,0 +1,131 @@
+"""`record()`: what runs in a block of code, as a timeline."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+from types import FrameType
+from typing import Any
+
+from .. import events, seams
+from ..events import OpenSpan
+from ..seams.recording import watch_dspy
+from .blocking import BlockedStretch, LoopWatch
+from .graphs import listen_to_langchain
+from .spans import Span, frozen
+from .texts import Texts
+from .timelines import Timeline
+
+__all__ = ["Recorder", "record"]
+
+
+class Recorder:
+    """Collects spans for one timeline."""
+
+    def __init__(self, texts: Texts | None) -> None:
+        self.is_open = True
+        self.outer = events.current()
+        self.began = time.perf_counter()
+        self.ended: float | None = None
+        self.spans: list[OpenSpan] = []
+        self.root = OpenSpan(self, self.outer, "", "", None, {})
+        self.runs: dict[Any, OpenSpan] = {}
+        """LangChain's runs under way, by their identifiers."""
+        self._texts = texts
+        self._threads: dict[int, str] = {}
+        self._watch = LoopWatch(self._blocked)
+
+    def opened(self, span: OpenSpan) -> None:
+        """Take a span that has begun, or one that is over."""
+        self.spans.append(span)
+        if span.thread not in self._threads:
+            self._threads[span.thread] = threading.current_thread().name
+        self.look_for_loop()
+
+    def look_for_loop(self) -> None:
+        """Have the running event loop watched."""
+        loop = asyncio._get_running_loop()
+        if loop is not None and not self._watch.knows(loop):
+            self._watch.watch(loop)
+
+    def told(self, span: OpenSpan, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """A call has ended: keep what was said, if that is asked for."""
+        if self._texts is not None:
+            self._texts.keep(span, args, kwargs, result)
+
+    def _blocked(self, stretch: BlockedStretch, frame: FrameType, line: int) -> None:
+        code = frame.f_code
+        function: str = getattr(code, "co_qualname", code.co_name)
+        name = f"{os.path.basename(code.co_filename)}:{line} in {function}"
+        facts = {"file": code.co_filename, "line": line, "function": function}
+        span = OpenSpan(self, self.root, "blocked", name, None, facts)
+        span.start, span.end, span.thread = stretch.start, stretch.end, stretch.thread
+        self.spans.append(span)
+
+    def close(self) -> None:
+        """Take no more spans; hand those there are to the recording around this one."""
+        self._watch.stop()
+        self.ended = time.perf_counter()
+        self.is_open = False
+        around = self.outer
+        if around is not None and around.recording.is_open and isinstance(around.recording, Recorder):
+            around.recording.spans.extend(self.spans)
+            for ident, name in self._threads.items():
+                around.recording._threads.setdefault(ident, name)
+
+    def frozen(self) -> list[Span]:
+        """What there is so far."""
+        now = time.perf_counter() if self.ended is None else self.ended
+        return frozen(list(self.spans), self.began, now, dict(self._threads))
+
+
+@contextmanager
+def record(*, include_text: bool = False, everywhere: bool = False) -> Generator[Timeline]:
+    """Get a timeline of what runs in the block: modules, LM calls and their waits, tools, graphs, blocked loops.
+
+    It sees what the block starts, in its tasks, in bridged programs, in graphs, and in the threads of the bridge, of
+    LangGraph, of `dspy.Parallel`, of `asyncio.to_thread` and of executors; not what other requests of a server do
+    meanwhile, unless they record, too. Results, exceptions, callbacks, settings and caches are what they are without
+    it. Blocks nest; the outer one has the spans of the inner one, too. What a task does after the block is not
+    recorded.
+
+    Args:
+        include_text: Whether to keep what modules, LMs and tools are given and return, shortened, without keys. By
+            default a timeline has no text of that kind, only names, types, times and places in the code.
+        everywhere: Whether to record the whole process: also threads that were started by other means, and what
+            others do.
+
+    Yields:
+        The timeline, which can be looked at at any time, and stays when the block is left.
+
+    Example:
+        ```python
+        import dspy
+        from dspy.utils import DummyLM
+        from dspy_parallel import record
+
+        with dspy.context(lm=DummyLM([{"answer": "four"}])), record() as timeline:
+            dspy.Predict("question -> answer")(question="2 + 2?")
+        assert [span.kind for span in timeline.spans] == ["predictor", "lm"]
+        print(timeline)
+        ```
+    """
+    watch_dspy()
+    seams.install()
+    listen_to_langchain()
+    recorder = Recorder(Texts() if include_text else None)
+    recorder.look_for_loop()
+    token = events.innermost.set(recorder.root)
+    try:
+        with events.everywhere(recorder.root) if everywhere else nullcontext():
+            yield Timeline(recorder.frozen)
+    finally:
+        recorder.close()
+        try:
+            events.innermost.reset(token)
+        except ValueError:  # an async generator that is closed in another context
+            pass

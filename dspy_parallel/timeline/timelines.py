@@ -1,0 +1,151 @@
+"""A timeline: spans, what they come to, and the ways to look at them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .chrome_trace import chrome_trace
+from .critical_path import Segment, critical_path
+from .figures import Figures, figures_of
+from .files import as_json, from_json
+from .page import frame, page
+from .picture import svg
+from .spans import Span
+from .terminal import chart, plain, styled
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = ["Timeline"]
+
+HTML_SPANS_IN_NOTEBOOKS = 20_000
+"""A notebook keeps what it shows: beyond this, a picture of the timeline is not worth its megabytes there."""
+
+
+class Timeline:
+    """What ran when, as `record()` gives it, or `Timeline.load()`.
+
+    It can be read from any thread. While the recording goes on, each look at it finds what there is by then.
+
+    Example:
+        ```python
+        import dspy
+        from dspy.utils import DummyLM
+        from dspy_parallel import Timeline, record
+
+        with dspy.context(lm=DummyLM([{"answer": "four"}])), record() as timeline:
+            dspy.Predict("question -> answer")(question="2 + 2?")
+        assert timeline.figures.lm_calls == 1
+        timeline.save("run.html")  # zoom, hover, search; also run.svg, run.trace.json for Perfetto, and:
+        timeline.save("run.json")
+        assert Timeline.load("run.json").figures.lm_calls == 1
+        ```
+    """
+
+    def __init__(self, source: Callable[[], list[Span]]) -> None:
+        self._source = source
+
+    @classmethod
+    def of(cls, spans: list[Span]) -> Timeline:
+        """A timeline of these spans, ordered by start and numbered from 0 on."""
+        return cls(lambda: spans)
+
+    @property
+    def spans(self) -> list[Span]:
+        """All spans, by time of start."""
+        return self._source()
+
+    @property
+    def lm_calls(self) -> list[Span]:
+        """The LM calls among them."""
+        return [span for span in self.spans if span.kind == "lm"]
+
+    @property
+    def figures(self) -> Figures:
+        """What they come to."""
+        return figures_of(self.spans)
+
+    @property
+    def critical_path(self) -> list[Segment]:
+        """The chain of spans that the makespan comes from."""
+        return critical_path(self.spans)
+
+    def html(self) -> str:
+        """A page that needs nothing else: with zoom, search, and details of each span."""
+        return page(self.spans)
+
+    def svg(self, *, width: int = 960, title: str = "") -> str:
+        """A picture, for a README.
+
+        Args:
+            width: Pixels.
+            title: What stands above it.
+        """
+        return svg(self.spans, width=width, title=title)
+
+    def chrome_trace(self) -> str:
+        """JSON that https://ui.perfetto.dev and chrome://tracing open."""
+        return chrome_trace(self.spans)
+
+    def text(self, width: int = 100) -> str:
+        """A chart for a terminal, without colours.
+
+        Args:
+            width: Columns.
+        """
+        return plain(chart(self.spans, width))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file of the kind that its name says.
+
+        Args:
+            path: `*.html`, `*.svg`, `*.txt`, `*.trace.json` for trace viewers, or else JSON for `Timeline.load()`.
+        """
+        name = os.fspath(path)
+        if name.endswith(".html"):
+            content = self.html()
+        elif name.endswith(".svg"):
+            content = self.svg()
+        elif name.endswith(".txt"):
+            content = self.text() + "\n"
+        elif name.endswith(".trace.json"):
+            content = self.chrome_trace()
+        else:
+            content = as_json(self.spans)
+        Path(path).write_text(content, encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Timeline:
+        """Read what `save("name.json")` has written; harmless whoever wrote the file.
+
+        Args:
+            path: The file.
+
+        Raises:
+            TimelineError: If it is no timeline.
+            OSError: If it cannot be read.
+        """
+        return cls.of(from_json(Path(path).read_text(encoding="utf-8"), os.fspath(path)))
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __repr__(self) -> str:
+        figures = self.figures
+        return f"<Timeline: {figures.lm_calls} LM calls in {figures.makespan:.2f} s, {len(self.spans)} spans>"
+
+    def __rich_console__(self, console: Any, options: Any) -> Any:
+        yield self._rich(options.max_width)
+
+    def _rich(self, width: int) -> Text:
+        return styled(chart(self.spans, width))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        spans = self.spans
+        if len(spans) > HTML_SPANS_IN_NOTEBOOKS:
+            return svg(spans, width=960, title=f"{len(spans):,} spans; save them as .html to zoom")
+        return frame(page(spans))
