@@ -47,6 +47,10 @@ def start_sync(
     fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine, known_as: Any, how: Overlap
 ) -> Any:
     """The same for sync code: on the running program's loop, or on the one that serves sync callers."""
+    from . import overlap
+
+    if is_inside() or not overlap.is_worth_it(fn):
+        return fn(*args, **kwargs)
 
     async def program() -> Any:
         return await start(fn, args, kwargs, engine, known_as, how=how)
@@ -59,8 +63,6 @@ def overlapping(forward: Callable[..., Any], engine: Engine, how: Overlap, is_in
 
     @functools.wraps(forward)
     def overlapped(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if is_inside():
-            return forward(self, *args, **kwargs)
         return start_sync(functools.partial(forward, self), args, kwargs, engine, type(self), how)
 
     marks: Any = overlapped

@@ -9,7 +9,29 @@ from dataclasses import dataclass, field
 __all__ = ["Facts", "facts_of", "parameters_of"]
 
 MUTATORS = frozenset(
-    ["append", "appendleft", "extend", "extendleft", "insert", "pop", "popleft", "popitem", "remove", "discard", "clear", "update", "setdefault", "add", "sort", "reverse", "rotate", "subtract", "difference_update", "intersection_update", "symmetric_difference_update"]
+    [
+        "append",
+        "appendleft",
+        "extend",
+        "extendleft",
+        "insert",
+        "pop",
+        "popleft",
+        "popitem",
+        "remove",
+        "discard",
+        "clear",
+        "update",
+        "setdefault",
+        "add",
+        "sort",
+        "reverse",
+        "rotate",
+        "subtract",
+        "difference_update",
+        "intersection_update",
+        "symmetric_difference_update",
+    ]
 )
 """Methods of builtin containers that change them."""
 
@@ -140,7 +162,9 @@ def _visit(node: ast.AST, facts: Facts, *, in_loop: bool, hidden: frozenset[str]
         facts.jumps = True
     elif isinstance(node, ast.Continue) and not in_loop:
         facts.continues = True
-    elif isinstance(node, (ast.Global, ast.Nonlocal, ast.Delete, ast.ClassDef)) or isinstance(node, (ast.Yield, ast.YieldFrom, ast.Await, ast.AsyncFor, ast.AsyncWith)):
+    elif isinstance(node, (ast.Global, ast.Nonlocal, ast.Delete, ast.ClassDef)) or isinstance(
+        node, (ast.Yield, ast.YieldFrom, ast.Await, ast.AsyncFor, ast.AsyncWith)
+    ):
         facts.unknown = facts.unknown or f"`{type(node).__name__.lower()}`"
     elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
         facts.stores.add(node.name)

@@ -33,7 +33,6 @@ class LocalFunction:
         """The same for another strand: it sees the names around it as they are now."""
         return LocalFunction(self.node, self.frame.at(strand, memo), self.defaults, self.keyword_defaults)
 
-
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise Halted("a function of the program's own was about to be called by somebody else")
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from ..overlapping import Overlap, is_inside, start_sync
+from ..overlapping import Overlap, start_sync
 
 __all__ = ["overlapped"]
 
@@ -45,8 +45,6 @@ def overlapped(fn: Callable[P, T], /) -> Callable[P, T]:
 
     @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        if is_inside():
-            return fn(*args, **kwargs)
         result: T = start_sync(fn, args, kwargs, "auto", fn, Overlap())
         return result
 

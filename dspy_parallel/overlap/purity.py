@@ -78,7 +78,9 @@ _VALUES: tuple[type, ...] = (
 READERS = {
     list: frozenset({"copy", "count", "index"}),
     dict: frozenset({"copy", "get", "items", "keys", "values"}),
-    set: frozenset(["copy", "difference", "intersection", "isdisjoint", "issubset", "issuperset", "symmetric_difference", "union"]),
+    set: frozenset(
+        ["copy", "difference", "intersection", "isdisjoint", "issubset", "issuperset", "symmetric_difference", "union"]
+    ),
     collections.deque: frozenset({"copy", "count", "index"}),
     collections.Counter: frozenset({"copy", "get", "items", "keys", "values", "most_common", "elements", "total"}),
     collections.defaultdict: frozenset({"copy", "get", "items", "keys", "values"}),
@@ -172,7 +174,39 @@ def _has_operators(base: type) -> bool:
 
 
 _OPERATORS = frozenset(
-    ["__str__", "__repr__", "__format__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__bool__", "__len__", "__iter__", "__contains__", "__getitem__", "__add__", "__radd__", "__sub__", "__mul__", "__truediv__", "__neg__", "__int__", "__float__", "__index__", "__getattr__", "__getattribute__", "__next__", "__reversed__", "__and__", "__or__", "__call__"]
+    [
+        "__str__",
+        "__repr__",
+        "__format__",
+        "__eq__",
+        "__ne__",
+        "__lt__",
+        "__le__",
+        "__gt__",
+        "__ge__",
+        "__hash__",
+        "__bool__",
+        "__len__",
+        "__iter__",
+        "__contains__",
+        "__getitem__",
+        "__add__",
+        "__radd__",
+        "__sub__",
+        "__mul__",
+        "__truediv__",
+        "__neg__",
+        "__int__",
+        "__float__",
+        "__index__",
+        "__getattr__",
+        "__getattribute__",
+        "__next__",
+        "__reversed__",
+        "__and__",
+        "__or__",
+        "__call__",
+    ]
 )
 
 

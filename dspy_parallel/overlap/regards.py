@@ -76,7 +76,7 @@ def of_function(frame: Frame, function: Any, first: Any = _UNKNOWN) -> Regard:
         facts = facts_of(body)
         inner = of(function.frame, facts)
         return Regard(inner.is_opaque, writes_all=inner.writes_all or bool(facts.writes))
-    memo, key = frame.scout.regards, (function.__code__, id(first))
+    memo, key = frame.scout.regards, (id(function.__code__), id(first))
     known = memo.get(key)
     if known is None:
         memo[key] = Regard()  # should it call itself

@@ -217,4 +217,3 @@ def _critical_path(reports: list[CallReport]) -> list[int]:
         path.append(number)
         number = _before(reports, reports[number - 1])
     return path[::-1]
-

@@ -12,8 +12,9 @@ from ..overlapping import Overlap
 from . import predictors, silence, wire  # noqa: F401 - their seams
 from .scout import Scout
 from .session import Current, Session, current
+from .worth import is_worth_it
 
-__all__ = ["run_ahead"]
+__all__ = ["is_worth_it", "run_ahead"]
 
 
 async def run_ahead(
@@ -25,9 +26,9 @@ async def run_ahead(
     how: Overlap,
     watch: Callable[[Session, Scout], None] | None = None,
 ) -> Any:
-    """`bridge.start()`, with a scout ahead; inside a program that has one, just `bridge.start()`."""
+    """`bridge.start()`, with a scout ahead if there is none yet and it can gain anything."""
     seams.install()
-    if current.get() is not None:
+    if current.get() is not None or (watch is None and not is_worth_it(fn)):
         return await bridge.start(fn, args, kwargs, engine, known_as)
     session = Session(asyncio.get_running_loop())
     scout = Scout(session, fn, args, kwargs)

@@ -109,7 +109,9 @@ class Scout:
 
         return frame.strand.fork(work, f"the call on line {place[1]}", reachable([*args, *kwargs.values()]))
 
-    def _make(self, strand: Strand, target: Any, args: list[Any], inputs: dict[str, Any], place: tuple[str, int]) -> Pending:
+    def _make(
+        self, strand: Strand, target: Any, args: list[Any], inputs: dict[str, Any], place: tuple[str, int]
+    ) -> Pending:
         self._steps = 0
         path = strand.next_path()
         is_function = not hasattr(target, "signature")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
+import sys
 import types
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-__all__ = ["Source", "source_of"]
+__all__ = ["ByCode", "Source", "source_of"]
+
+T = TypeVar("T")
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -30,16 +34,35 @@ class Source:
     mangling: str = ""
 
 
-_sources: weakref.WeakKeyDictionary[types.CodeType, Source] = weakref.WeakKeyDictionary()
+class ByCode(Generic[T]):
+    """What is known of code objects, each of its own: equal ones may be from different files."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[types.CodeType], T]] = {}
+
+    def get(self, code: types.CodeType) -> T | None:
+        """What is known of it."""
+        known = self._known.get(id(code))
+        return known[1] if known is not None else None
+
+    def set(self, code: types.CodeType, value: T) -> T:
+        """Remember something for as long as the code exists; return it."""
+        key = id(code)
+        self._known[key] = weakref.ref(code, lambda _: self._known.pop(key, None)), value
+        return value
+
+
+_sources: ByCode[Source] = ByCode()
 
 
 def source_of(function: types.FunctionType) -> Source:
     """The source of a function, from a file, a notebook cell, or whatever else linecache knows."""
     code = function.__code__
+    module = str(function.__globals__.get("__name__", ""))
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        return Source(None, f"{function.__qualname__} may have effects")
     source = _sources.get(code)
-    if source is None:
-        source = _sources[code] = _read(code, function.__qualname__)
-    return source
+    return source if source is not None else _sources.set(code, _read(code, function.__qualname__))
 
 
 def _read(code: types.CodeType, qualname: str) -> Source:

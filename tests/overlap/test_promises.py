@@ -1,0 +1,344 @@
+"""What overlap promises beyond the result: cancelled calls, discarded ones, and programs of every origin."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import linecache
+import types
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from dspy.teleprompt import BootstrapFewShot
+from dspy.utils import DummyLM
+from dspy.utils.callback import BaseCallback
+
+from dspy_parallel import async_module, explain, ordered, overlapped, run
+from dspy_parallel.overlap import sources
+from tests.overlap.lms import LMFailure, TimedLM, always
+from tests.overlap.virtual_time import run_virtual
+
+
+class Three(dspy.Module):
+    """Three independent calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = dspy.Predict("x -> y")
+        self.topic = "first"
+
+    def forward(self, x: str) -> Any:
+        return dspy.Prediction(y=[self.p(x=x).y, self.p(x=x + self.topic).y, self.p(x=x + "3").y])
+
+
+class HeldLM(TimedLM):
+    """Never answers, but for what fails; knows who was cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cancelled: list[str] = []
+        self.in_flight = 0
+
+    async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        text = str(messages)
+        self.in_flight += 1
+        try:
+            if "raise LMFailure" in text:
+                while self.in_flight < 3:
+                    await asyncio.sleep(0.01)
+            else:
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(text)
+            raise
+        return await super().aforward(prompt, messages, **kwargs)
+
+
+def seconds(program: Any, lm: Any = None, **inputs: Any) -> float:
+    with dspy.context(lm=lm or TimedLM()):
+        _, elapsed = run_virtual(functools.partial(run, program, engine="loop", overlap=True, **inputs))
+    return elapsed
+
+
+# After an exception or a cancel
+
+
+def test_calls_that_an_exception_makes_unwanted_are_cancelled() -> None:
+    """At once, though the program catches it and goes on."""
+
+    class Caught(Three):
+        def forward(self, x: str) -> Any:
+            try:
+                return dspy.Prediction(y=[self.p(x="raise LMFailure"), self.p(x="1"), self.p(x="2")])
+            except Exception as exc:
+                return dspy.Prediction(y=type(exc).__name__, cancelled=len(lm.cancelled))
+
+    lm = HeldLM()
+    with dspy.context(lm=lm, adapter=dspy.JSONAdapter()):
+        report = explain(Caught(), x="")
+    assert report.exception is None
+    assert (report.discarded, report.cancelled) == (2, 2)
+    assert len(lm.cancelled) == 2
+    assert any("LMFailure" in text for _, text in report.reasons)
+
+
+def test_same_exception_in_the_same_place() -> None:
+    """Of a call that the scout made, with the frames of the program."""
+
+    class Fails(Three):
+        def forward(self, x: str) -> Any:
+            one = self.p(x=x)
+            return one, self.p(x="raise LMFailure")
+
+    with dspy.context(lm=TimedLM()):
+        with pytest.raises(LMFailure) as sequential:
+            Fails()(x="x")
+        with pytest.raises(LMFailure) as ahead:
+            run_virtual(run, Fails(), engine="loop", overlap=True, x="x")
+    assert str(ahead.value) == str(sequential.value)
+    assert "forward" in [entry.name for entry in ahead.traceback]
+
+
+async def test_cancel_reaches_all_calls() -> None:
+    """When the program's task is cancelled, so are the scout's calls."""
+    lm = HeldLM()
+    with dspy.context(lm=lm):
+        task = asyncio.create_task(run(Three(), engine="loop", overlap=True, x="x"))
+        while lm.in_flight < 3:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    while len(lm.cancelled) < 3:
+        await asyncio.sleep(0)
+
+
+# Inputs that changed
+
+
+def test_changed_inputs_discard_the_early_call() -> None:
+    """A callback, of which the scout knows nothing, changes what it has read."""
+    program = Three()
+
+    class Change(BaseCallback):
+        def on_lm_end(self, *args: Any, **kwargs: Any) -> None:
+            program.topic = "second"
+
+    lm = TimedLM(latency=always(0.01))
+    with dspy.context(lm=lm, callbacks=[Change()]):
+        report = explain(program, x="x")
+    assert report.discarded == 1
+    assert len(lm.requests) == 4
+    plain = Three()
+    plain.topic = "second"
+    other = TimedLM()
+    with dspy.context(lm=other):
+        plain(x="x")
+    assert set(other.requests) <= set(lm.requests)
+
+
+def test_own_containers_may_change() -> None:
+    """An argument that the program changes between two calls: each call is made with what is in it then."""
+
+    class Grows(Three):
+        def forward(self, x: list[str]) -> Any:
+            one = self.p(x=x)
+            x.append("more")
+            return one, self.p(x=x)
+
+    lm, given = TimedLM(), ["a"]
+    assert seconds(Grows(), lm, x=given) == 1
+    assert given == ["a", "more"]
+    assert len(lm.requests) == 2
+
+
+# What is never made early
+
+
+def test_lm_that_answers_in_order() -> None:
+    with dspy.context(lm=DummyLM([{"y": "1"}, {"y": "2"}, {"y": "3"}])):
+        report = explain(Three(), x="x")
+    assert report.early == 0
+    assert len(report.calls) == 3
+    assert any("@pure" in text for _, text in report.reasons)
+
+
+def test_predictor_with_callbacks_of_its_own() -> None:
+    program = Three()
+    program.p.callbacks = [BaseCallback()]
+    with dspy.context(lm=TimedLM(latency=always(0.01))):
+        report = explain(program, x="x")
+    assert report.early == 0
+    assert any("callbacks" in text for _, text in report.reasons)
+
+
+def touched(x: str) -> None:
+    Path(__file__).stat()
+
+
+def test_ordered_modules_and_unknown_functions_end_it() -> None:
+    """What comes after them runs in sequence, and the report names the line."""
+
+    @ordered
+    class Memory(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.p = dspy.Predict("x -> y")
+
+        def forward(self, x: str) -> Any:
+            return self.p(x=x)
+
+    class Remembers(Three):
+        def __init__(self, between: Any) -> None:
+            super().__init__()
+            self.between = between
+
+        def forward(self, x: str) -> Any:
+            one = self.p(x=x)
+            self.between(x=x)
+            return one, self.p(x=x + "2")
+
+    for between, reason in ((Memory(), "@ordered"), (touched, "may have effects")):
+        with dspy.context(lm=TimedLM(latency=always(0.01))):
+            report = explain(Remembers(between), x="x")
+        assert not report.calls[-1].is_early
+        assert [reason in text for _, text in report.reasons] == [True]
+        assert Path(__file__).name in report.reasons[0][0]
+        assert "in sequence since" in report.calls[-1].waited_for
+
+
+# Programs of every origin
+
+SOURCE = """
+class Program(Three):
+    def forward(self, x):
+        one = self.p(x=x)
+        return dspy.Prediction(y=one.y + self.p(x=x + "!").y)
+"""
+
+
+def executed(name: str) -> Any:
+    names = {"Three": Three, "dspy": dspy, "__name__": __name__}
+    exec(compile(SOURCE, name, "exec"), names)
+    return names["Program"]()
+
+
+def test_notebook_cell() -> None:
+    linecache.cache["<ipython-input-1>"] = (len(SOURCE), None, SOURCE.splitlines(True), "<ipython-input-1>")
+    assert seconds(executed("<ipython-input-1>"), x="x") == 1
+
+
+def test_without_source_it_runs_in_sequence_and_says_so() -> None:
+    assert seconds(executed("<nowhere>"), x="x") == 2
+    with dspy.context(lm=TimedLM(latency=always(0.01))):
+        report = explain(executed("<nowhere>"), x="x")
+    assert any("no source" in text for _, text in report.reasons)
+
+
+def test_changed_source_is_not_believed(tmp_path: Path) -> None:
+    file = tmp_path / "program.py"
+    file.write_text(SOURCE)
+    program = executed(str(file))
+    file.write_text(SOURCE.replace("one", "uno").replace('"!"', '"?"'))
+    linecache.checkcache(str(file))
+    lm = TimedLM()
+    assert seconds(program, lm, x="x") == 2
+    assert len(lm.requests) == 2
+
+
+def logged(forward: Any) -> Any:
+    @functools.wraps(forward)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+        print("called with", kwargs)
+        return forward(self, *args, **kwargs)
+
+    return wrapper
+
+
+class Decorated(Three):
+    @logged
+    def forward(self, x: str) -> Any:
+        return dspy.Prediction(y=self.p(x=x).y + self.p(x=x + "!").y)
+
+
+class Inherited(Three):
+    pass
+
+
+class ThroughSuper(Three):
+    def forward(self, x: str) -> Any:
+        return dspy.Prediction(y=super().forward(x).y + [self.p(x="more").y])
+
+
+class WithPrivateNames(Three):
+    def __init__(self) -> None:
+        super().__init__()
+        self.__mark = "!"
+
+    def __marked(self, x: str) -> str:
+        return x + self.__mark
+
+    def forward(self, x: str) -> Any:
+        return dspy.Prediction(y=self.p(x=x).y + self.p(x=self.__marked(x)).y)
+
+
+@pytest.mark.parametrize("cls", [Decorated, Inherited, ThroughSuper, WithPrivateNames])
+def test_forwards(cls: Any) -> None:
+    """Decorated, inherited, through super(), with private names."""
+    assert seconds(cls(), x="x") == 1
+
+
+def test_closures_and_bound_methods() -> None:
+    p = dspy.Predict("x -> y")
+
+    def both(x: str) -> list[str]:
+        return [p(x=x).y, p(x=x + "!").y]
+
+    assert seconds(both, x="x") == 1
+    assert seconds(Three().forward, x="x") == 1
+    with dspy.context(lm=TimedLM(latency=always(0.0))):
+        assert overlapped(both)("x") == both("x")
+
+
+def test_replaced_predictors_and_forwards() -> None:
+    """On the instance, as optimizers do it."""
+    program = Three()
+    program.p = dspy.ChainOfThought("x -> y")  # type: ignore[assignment]
+    assert seconds(program, x="x") == 1
+
+    def forward(self: Any, x: str) -> Any:
+        return self.p(x=x), self.p(x=x + "!")
+
+    program.forward = types.MethodType(forward, program)  # type: ignore[method-assign]
+    assert seconds(program, x="x") == 1
+
+
+def trained(overlap: bool) -> Any:
+    cls = type("Three", (Three,), {})
+    program = async_module(cls, overlap=overlap, engine="loop")()
+    examples = [dspy.Example(x=f"{i}", y="?").with_inputs("x") for i in range(3)]
+    with dspy.context(lm=TimedLM(latency=always(0.0))):
+        optimizer = BootstrapFewShot(metric=lambda example, prediction, trace=None: True, max_bootstrapped_demos=2)
+        return optimizer.compile(program, trainset=examples)
+
+
+def test_optimizers_and_saved_programs(tmp_path: Path) -> None:
+    """A compiled program is the same, overlaps, and does so after it was saved and loaded."""
+    plain, program = trained(False), trained(True)
+    assert program.dump_state() == plain.dump_state()
+    assert program.p.demos
+    assert seconds(program, x="x") == 1
+    program.save(str(tmp_path / "program.json"))
+    loaded = Three()
+    loaded.load(str(tmp_path / "program.json"))
+    assert seconds(loaded, x="x") == 1
+
+
+def test_syntax_trees_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds(Three(), x="x")
+    read: list[str] = []
+    monkeypatch.setattr(sources, "_read", lambda code, name: read.append(name))
+    assert seconds(Three(), x="x") == 1
+    assert not read
