@@ -1,4 +1,4 @@
-"""The command line: `dspy-parallel demo`, `doctor`, `serve`."""
+"""The command line: `dspy-parallel demo`, `doctor`, `compare`, `serve`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from .compare import command as compare
 from .demo import command as demo
 from .doctor import command as doctor
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"dspy-parallel {version}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     # A command adds itself, with `run` as its default: a function of the options that returns the exit code.
-    for add_to in (demo.add_to, doctor.add_to, _add_serve):
+    for add_to in (demo.add_to, doctor.add_to, compare.add_to, _add_serve):
         add_to(commands)
     options, rest = parser.parse_known_args(arguments)
     if rest and not getattr(options, "passes_on", False):

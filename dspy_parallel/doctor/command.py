@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import shutil
@@ -49,6 +50,13 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=_run, parser=parser)
 
 
+async def _first_calls(server: Any) -> None:
+    from ..targets import FIRST_CALL, lms_for_first_calls
+
+    for lm in lms_for_first_calls(server):
+        await lm.acall(FIRST_CALL)
+
+
 def _run(options: argparse.Namespace) -> int:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
@@ -61,9 +69,10 @@ def _run(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         try:
             inputs = load_inputs(options.input)[0] if options.input else None
-            if options.serve:
-                stack.enter_context(served(latency=0.1))
+            server = stack.enter_context(served(latency=0.1)) if options.serve else None
             target = load_target(options.target)
+            if inputs is not None:
+                asyncio.run(_first_calls(server))
             diagnosis = examine(target, inputs=inputs, in_flight=options.in_flight)
         except TargetError as error:
             print(error, file=sys.stderr)

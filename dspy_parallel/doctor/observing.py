@@ -15,13 +15,15 @@ import dspy
 from dspy.utils.callback import BaseCallback
 
 from .. import seams
-from ..bridge import is_coroutine_function, placement_of, start
+from ..bridge import is_coroutine_function, placement_of
 from ..errors import BlockingWarning
+from ..seams.twins import is_twin
 from ..targets import Target
 from .caps import default_threads
 from .findings import Finding, Place
 from .loop_watch import run_watched
-from .programs import Program
+from .overlapping import Ahead, gains, run_with_scout, told
+from .programs import MARK, Program
 
 __all__ = ["Observation", "observe"]
 
@@ -77,10 +79,14 @@ def observe(target: Target, programs: Sequence[Program], inputs: Mapping[str, An
     with dspy.context(callbacks=[*dspy.settings.callbacks, calls]), warnings.catch_warnings():
         warnings.simplefilter("ignore", BlockingWarning)
         began = time.perf_counter()
-        _, blocked = run_watched(lambda: _once(target, runnable, inputs, steps))
+        ahead, blocked = run_watched(lambda: _once(target, runnable, inputs, steps))
         seconds = time.perf_counter() - began
     seen = Observation(peak=max(1, calls.peak(), *steps.values()))
-    seen.sentences.append(_summary(seconds, calls))
+    if ahead is None:
+        seen.sentences.append(_summary(seconds, calls))
+    else:
+        seen.findings += gains(ahead, programs[0])
+        seen.sentences += told(ahead)
     for place, stood_still in blocked.items():
         seen.findings.append(_blocked(target.name, place, stood_still))
         seen.sentences.append(f"The event loop stood still for {stood_still:.2f} s at {place.short}.")
@@ -91,18 +97,27 @@ def observe(target: Target, programs: Sequence[Program], inputs: Mapping[str, An
     return seen
 
 
-async def _once(target: Target, runnable: Any, inputs: Mapping[str, Any], steps: Counter[tuple[int, str]]) -> None:
+async def _once(
+    target: Target, runnable: Any, inputs: Mapping[str, Any], steps: Counter[tuple[int, str]]
+) -> Ahead | None:
     if target.is_graph:
         config = {"configurable": {"thread_id": f"doctor-{uuid.uuid4()}"}}
         async for event in runnable.astream(dict(inputs), config, stream_mode="debug"):
             if event["type"] == "task":
                 steps[event["step"], event["payload"]["name"]] += 1
-    elif target.kind == "module" and hasattr(runnable, "aforward"):
-        await runnable.acall(**inputs)
-    elif target.kind == "function" and is_coroutine_function(runnable):
-        await runnable(**inputs)
+    elif _is_awaited(target, runnable):
+        await (runnable.acall if isinstance(runnable, dspy.Module) else runnable)(**inputs)
     else:
-        await start(runnable, (), dict(inputs), "auto", _known_as(target, runnable))
+        return await run_with_scout(runnable, inputs, _known_as(target, runnable))
+    return None
+
+
+def _is_awaited(target: Target, runnable: Any) -> bool:
+    """Whether it is async code of the user's, or of DSPy's."""
+    if target.kind == "function":
+        return is_coroutine_function(runnable)
+    aforward = getattr(type(runnable), "aforward", None)
+    return aforward is not None and not hasattr(aforward, MARK) and is_twin(type(runnable), "forward", "aforward")
 
 
 def _known_as(target: Target, subject: Any) -> Any:

@@ -27,7 +27,7 @@ def load_latencies(path: str) -> Any:
     """Latencies to replay, as `LMServer` takes them.
 
     Args:
-        path: JSON: a number, a list, or lists by model name. Values in seconds.
+        path: A timeline that was saved as JSON; or JSON with seconds: a number, a list, or lists by model name.
 
     Raises:
         TargetError: If the file cannot be read or holds something else.
@@ -36,10 +36,32 @@ def load_latencies(path: str) -> Any:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TargetError(f"The latencies {path} cannot be read: {error}.") from error
+    if isinstance(found, dict) and "format" in found:
+        return _of_timeline(path)
     values = found.values() if isinstance(found, dict) else [found]
     flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
     if not flat or not all(isinstance(item, (int, float)) and 0 <= item < 3600 for item in flat):
         raise TargetError(f"The latencies {path} are not seconds: a number, a list, or lists by model name.")
+    return found
+
+
+def _of_timeline(path: str) -> dict[str, list[float]]:
+    from ..errors import TimelineError
+    from ..timeline import Timeline
+    from ..timeline.figures import call_pieces, waits_by_call
+
+    try:
+        timeline = Timeline.load(path)
+    except TimelineError as error:
+        raise TargetError(str(error)) from error
+    waits = waits_by_call(timeline.spans)
+    found: dict[str, list[float]] = {}
+    for call in timeline.lm_calls:
+        if not call.facts.get("cached"):
+            seconds = sum(end - start for start, end in call_pieces(call, waits))
+            found.setdefault(call.name.rpartition("/")[2], []).append(seconds)
+    if not found:
+        raise TargetError(f"The timeline {path} has no LM calls to replay.")
     return found
 
 
