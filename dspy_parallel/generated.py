@@ -45,7 +45,8 @@ def check_module(cls: type, forward: Any) -> None:
             raise DecorationError(f"{cls.__qualname__} has no forward() to make an aforward() from. Define one.")
         name, forward = f"{cls.__qualname__}.__call__", cls.__call__
     if not callable(forward):
-        raise DecorationError(f"{name} is {forward!r}, which cannot be called. Make it a method.")
+        kind = type(forward).__qualname__
+        raise DecorationError(f"{name} is an object of type {kind}, which cannot be called. Make it a method.")
     if is_generator_function(forward):
         raise DecorationError(
             f"{name} is a generator function, which dspy.Module does not run to its end. Return a dspy.Prediction, "
@@ -113,7 +114,8 @@ def make_aforward(owner: type, engine: Engine) -> Callable[..., Any]:
         # Called as super().aforward(), it stands for super().forward().
         is_super = cls is not owner and _definer(cls, "aforward") is not owner
         forward = functools.partial(owner.forward, self) if is_super else look_up(self)  # type: ignore[attr-defined]
-        overlapped = getattr(owner.forward, "__overlap_start__", None)  # type: ignore[attr-defined]
+        # There may be a `forward` on the instance alone.
+        overlapped = getattr(getattr(owner, "forward", None), "__overlap_start__", None)
         return await (overlapped or start)(forward, args, kwargs, engine, cls)
 
     return _dressed(aforward, getattr(owner, "forward", owner.__call__), engine)

@@ -146,9 +146,14 @@ _running: Callable[[], Any] = getcurrent
 # greenlet that its own frames refer to would never be collected.
 
 
-def _body(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run one program after the other, until one does not return."""
+def _body() -> Any:
+    """Run one program after the other, until one does not return.
+
+    The first one's function, too, comes by a switch: what a greenlet is started with, it keeps for life.
+    """
+    returned = None
     while True:
+        fn, args, kwargs = _next(returned)
         try:
             returned = _Returned(fn(*args, **kwargs))
         except GreenletExit as exc:
@@ -158,11 +163,10 @@ def _body(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any])
             # No cycle between the task and the traceback of its exception.
             _running().task = None
         del fn, args, kwargs
-        fn, args, kwargs = _next(returned)
 
 
 def _next(message: Any) -> Any:
-    """Hand over a program's result, and wait for the next one's function."""
+    """Hand over a program's result, if there was one, and wait for the next one's function."""
     _running().driven = False
     failure: BaseException | None = None
     while not _running().driven:
@@ -208,7 +212,11 @@ def new_program(context: contextvars.Context | None = None, *, strict: bool = Fa
         strict: Whether work that needs a thread is an error in it.
     """
     spare = _spare()
-    program = spare.pop() if spare else Program(_body, getcurrent())
+    if spare:
+        program = spare.pop()
+    else:
+        program = Program(_body, getcurrent())
+        program.switch()
     program.begin(context, strict)
     return program
 

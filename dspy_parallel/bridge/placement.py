@@ -26,7 +26,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType, MethodType
 from typing import Any, Literal
@@ -52,6 +52,9 @@ SIGNS = 2
 """Signs of blocking that keep a program in threads."""
 FORGIVEN_AFTER = 1000
 """Clean runs after which an earlier sign is forgotten."""
+WATCHED_AT_ONCE = 20
+"""Runs of one program on probation that are watched at the same time. Of a crowd a few tell enough, and to look for
+held locks is not cheap: the others run as in plain threads."""
 
 State = Literal["probation", "loop", "thread"]
 
@@ -75,6 +78,19 @@ class Placement:
     reason: str = ""
     clean_runs: int = 0
     signs: int = 0
+    _watched: set[ProbationMeter] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def watch(self) -> ProbationMeter | None:
+        """A meter for one more run in a worker thread, if it needs one."""
+        if self.state != "probation" or len(self._watched) >= WATCHED_AT_ONCE:
+            return None
+        meter = ProbationMeter(self)
+        self._watched.add(meter)
+        return meter
+
+    def no_longer_watches(self, meter: ProbationMeter) -> None:
+        """Its run has ended, in whatever way."""
+        self._watched.discard(meter)
 
     def ran_clean(self, signs: int) -> None:
         """Count a clean run that began when there had been so many signs of blocking."""
@@ -278,6 +294,10 @@ class ProbationMeter:
             self._placement.ran_clean(self._signs)
         else:
             self._placement.ran_unclean()
+
+    def left(self) -> None:
+        """The run has ended."""
+        self._placement.no_longer_watches(self)
 
 
 def _stood_still(slot: Slot, seen: Sighting) -> bool:

@@ -31,6 +31,7 @@ from typing import Any, TypeVar, cast
 from anyio import CancelScope
 from greenlet import getcurrent, greenlet
 
+from .. import events
 from ..errors import BridgeError
 from .kernel import chain, drive, new_program
 from .placement import LoopMeter, ProbationMeter
@@ -100,7 +101,11 @@ class ThreadProgram:
             if meter is not None:
                 meter.begin()
             try:
-                outcome = Outcome(fn(*args, **kwargs))
+                if events.current() is None:
+                    outcome = Outcome(fn(*args, **kwargs))
+                else:
+                    with events.span("thread", threading.current_thread().name):
+                        outcome = Outcome(fn(*args, **kwargs))
             finally:
                 if meter is not None:
                     meter.end()
@@ -241,8 +246,12 @@ async def run_in_thread(
         worker.gr_context = context
         worker.switch(fn, args, kwargs)
 
-    submit(job)
-    result = await program.serve()
+    try:
+        submit(job)
+        result = await program.serve()
+    finally:
+        if meter is not None:
+            meter.left()
     if meter is not None:
         meter.finished()
     return cast("T", result)

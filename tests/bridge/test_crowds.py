@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from dspy_parallel.bridge import await_, placement_of, run, stretches
+from dspy_parallel.bridge import await_, placement_of, run, stretches, threads
 from dspy_parallel.bridge import placement as placements
 from dspy_parallel.bridge.placement import Placement
 from dspy_parallel.bridge.stretches import Sighting
@@ -238,3 +238,35 @@ def test_failed_runs_do_not_count_as_clean():
 
     asyncio.run(main())
     assert placement_of(program).clean_runs == 0
+
+
+@pytest.mark.parametrize("ending", ["returns", "raises", "is cancelled"])
+def test_only_some_of_a_crowd_are_watched(ending):
+    """Those that end, in whatever way, make room for others."""
+    metered: list[bool] = []
+
+    def program(gate: asyncio.Event) -> None:
+        metered.append(threads.current_thread_program()._meter is not None)
+        await_(gate.wait())
+        if ending == "raises":
+            raise ValueError
+
+    async def main() -> None:
+        for _ in range(2):
+            gate = asyncio.Event()
+            runs = [asyncio.create_task(run(program, gate)) for _ in range(placements.WATCHED_AT_ONCE + 5)]
+            while len(metered) < len(runs):
+                await asyncio.sleep(0.001)
+            assert sum(metered) == placements.WATCHED_AT_ONCE
+            metered.clear()
+            if ending == "is cancelled":
+                for task in runs:
+                    task.cancel()
+            else:
+                gate.set()
+            await asyncio.gather(*runs, return_exceptions=True)
+            if ending == "returns":
+                break  # it may be on the loop by now
+
+    asyncio.run(main())
+    assert not placement_of(program)._watched

@@ -11,7 +11,8 @@ import sys
 import threading
 import time
 import warnings
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +20,7 @@ from dspy_parallel.bridge import await_, placement_of, run, start
 from dspy_parallel.bridge import placement as placements
 from dspy_parallel.bridge.placement import Placement
 
+from . import placing
 from .children import run_child
 from .placing import BLOCK, answer, block, on_loop, recorded, times, until
 
@@ -57,15 +59,15 @@ def test_blocking_programs_stay_in_threads(where):
 
     _, seen = recorded(main)
     assert len(seen) == 1
-    assert seen[0].filename == __file__
-    line = _line_of(seen[0].lineno)
+    assert seen[0].filename == placing.__file__
+    line = _line_of(placing, seen[0].lineno)
     assert "select.select" in line
     assert "blocked its thread for " in str(seen[0].message)
-    assert f"{__file__}:{seen[0].lineno}" in placement_of(program).reason
+    assert f"{placing.__file__}:{seen[0].lineno}" in placement_of(program).reason
 
 
-def _line_of(number: int) -> str:
-    with open(__file__) as file:
+def _line_of(module: ModuleType, number: int) -> str:
+    with open(cast("str", module.__file__)) as file:
         return file.read().splitlines()[number - 1]
 
 
@@ -77,7 +79,9 @@ def test_the_warning_points_to_the_users_line_not_into_a_library():
         event.wait(BLOCK)  # this line
 
     _, seen = recorded(until, "thread", program)
-    assert [_line_of(warning.lineno).strip() for warning in seen] == ["event.wait(BLOCK)  # this line"]
+    assert [_line_of(sys.modules[__name__], warning.lineno).strip() for warning in seen] == [
+        "event.wait(BLOCK)  # this line"
+    ]
 
 
 def test_a_warning_turned_error_does_not_replace_the_result(caplog):
@@ -112,7 +116,7 @@ def test_a_program_that_begins_to_block_on_the_loop_goes_back():
 
     _, seen = recorded(main)
     assert len(seen) == 1
-    assert "select.select" in _line_of(seen[0].lineno)
+    assert "select.select" in _line_of(placing, seen[0].lineno)
 
 
 def test_many_in_flight_when_it_begins_to_block():

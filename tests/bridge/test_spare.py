@@ -10,7 +10,7 @@ import weakref
 import greenlet
 import pytest
 
-from dspy_parallel.bridge import await_, in_bridge, run
+from dspy_parallel.bridge import await_, in_bridge, kernel, run
 from dspy_parallel.bridge.kernel import Program
 
 
@@ -109,3 +109,20 @@ def test_each_program_has_its_own_context():
         return [await asyncio.create_task(run(program, value, engine="loop")) for value in ("a", "b")]
 
     assert asyncio.run(main()) == ["unset", "unset"]
+
+
+def test_a_greenlet_does_not_keep_its_first_program():
+    """Python holds on to what a greenlet was started with for as long as it lives."""
+    kernel._spare().clear()
+
+    class Callable:
+        def __call__(self) -> None:
+            await_(asyncio.sleep(0))
+
+    program = Callable()
+    reference = weakref.ref(program)
+    asyncio.run(run(program, engine="loop"))
+    assert kernel._spare()
+    del program
+    gc.collect()
+    assert reference() is None

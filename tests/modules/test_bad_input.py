@@ -29,7 +29,7 @@ async def coroutine(self):
         (generator, r"Program\.forward is a generator function"),
         (async_generator, r"Program\.forward is a generator function"),
         (coroutine, r"Program\.forward is a coroutine function already\. Rename it to aforward"),
-        (3, r"Program\.forward is 3, which cannot be called"),
+        (3, r"Program\.forward is an object of type int, which cannot be called"),
     ],
 )
 @pytest.mark.parametrize("on", ["class", "instance"])

@@ -108,7 +108,7 @@ def test_signature_name_and_documentation():
     assert cls.aforward.__doc__ == "Answers."
     assert cls.aforward.__name__ == "aforward"
     assert cls.aforward.__qualname__ == "Plain.aforward"
-    assert cls.aforward.__module__ == __name__
+    assert cls.aforward.__module__ == Plain.__module__
     assert "Plain.aforward" in repr(cls.aforward)
     assert cls.aforward.__wrapped__ is Plain.forward
 
