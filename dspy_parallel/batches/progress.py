@@ -14,13 +14,17 @@ __all__ = ["Progress"]
 EVERY_SECONDS = 0.2
 
 
+class _Bar(tqdm.tqdm):  # type: ignore[misc]
+    monitor_interval = 0  # no thread that looks after slow bars: this one is not redrawn by count
+
+
 class Progress:
     """A bar on stderr that is redrawn a few times a second, however fast the examples are."""
 
     def __init__(self, total: int | None, *, shown: bool) -> None:
-        self._bar: Any = tqdm.tqdm(
-            total=total, disable=not shown, unit="ex", dynamic_ncols=True, file=sys.stderr, mininterval=EVERY_SECONDS
-        )
+        self._bar: Any = None
+        if shown:
+            self._bar = _Bar(total=total, unit="ex", dynamic_ncols=True, file=sys.stderr, mininterval=EVERY_SECONDS)
         self._drawn = 0.0
         self.errors = 0
         self.tokens = 0
@@ -28,7 +32,7 @@ class Progress:
     def finished(self, in_flight: int, *, failed: bool = False, resumed: bool = False) -> None:
         """Count an example. Those of an earlier run do not count for the rate."""
         bar = self._bar
-        if bar.disable:
+        if bar is None:
             return
         self.errors += failed
         if resumed:
@@ -52,6 +56,6 @@ class Progress:
 
     def close(self) -> None:
         """Draw the last state, and leave it on the screen."""
-        if not self._bar.disable:
+        if self._bar is not None:
             self._describe(0)
-        self._bar.close()
+            self._bar.close()

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import dspy
+from litellm import ModelResponse
 
 
 class Ask(dspy.Module):
@@ -40,8 +41,6 @@ class StubLM(dspy.BaseLM):
         self.asked.append(question)
         text = f"[[ ## answer ## ]]\n{question}!\n\n[[ ## completed ## ]]"
         message = {"role": "assistant", "content": text}
-        from litellm import ModelResponse
-
         usage = {"prompt_tokens": len(question), "completion_tokens": 1, "total_tokens": len(question) + 1}
         return question, ModelResponse(choices=[{"message": message, "finish_reason": "stop"}], usage=usage)
 

@@ -1,0 +1,333 @@
+"""dspy.Parallel, Module.batch and Evaluate on the loop against the same in DSPy's threads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import dspy
+import pytest
+from dspy.utils.parallelizer import ParallelExecutor
+
+import dspy_parallel
+from dspy_parallel import async_module, await_, placement_of
+from dspy_parallel.testing import LMServer
+from tests.batch.programs import Ask, StubLM
+from tests.seams.programs import VERSION
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture
+def lm() -> Any:
+    stub = StubLM()
+    with dspy.context(lm=stub):
+        yield stub
+
+
+def examples(count: int, bad: tuple[int, ...] = ()) -> list[dspy.Example]:
+    names = [f"bad {n}" if n in bad else f"q{n}" for n in range(count)]
+    return [dspy.Example(question=name, answer=f"{name}!").with_inputs("question") for name in names]
+
+
+def exact(example: Any, prediction: Any, trace: Any = None) -> float:
+    return float(prediction.answer == example.answer) if example.question != "q1" else 0.25
+
+
+def outcome(call: Any) -> Any:
+    try:
+        return call()
+    except Exception as exc:
+        return type(exc), str(exc)
+
+
+def in_dspy(caplog: pytest.LogCaptureFixture) -> list[str]:
+    logged = sorted(record.message for record in caplog.records if record.name.startswith("dspy."))
+    caplog.clear()
+    return logged
+
+
+@pytest.fixture
+def caplog_of_dspy(caplog: pytest.LogCaptureFixture) -> Any:
+    logger = logging.getLogger("dspy")
+    propagated, logger.propagate = logger.propagate, True
+    yield caplog
+    logger.propagate = propagated
+
+
+@pytest.mark.parametrize("threads", [1, 4, 50])
+def test_evaluate(lm: StubLM, on_loop: Any, threads: int, caplog_of_dspy: Any) -> None:
+    evaluate = dspy.Evaluate(devset=examples(40, bad=(7,)), metric=exact, num_threads=threads, failure_score=0.5)
+    plain, plain_log = evaluate(Ask()), in_dspy(caplog_of_dspy)
+    ours, our_log = on_loop(lambda: evaluate(Ask())), in_dspy(caplog_of_dspy)
+    assert ours.score == plain.score
+    assert [(dict(e), dict(p), s) for e, p, s in ours.results] == [(dict(e), dict(p), s) for e, p, s in plain.results]
+    assert our_log == plain_log
+    assert any("bad 7" in line for line in plain_log)
+
+
+@pytest.mark.parametrize("max_errors", [1, 3, 4])
+@pytest.mark.parametrize("how", ["evaluate", "batch", "parallel"])
+def test_error_limits(lm: StubLM, on_loop: Any, how: str, max_errors: int) -> None:
+    rows = examples(12, bad=(2, 5, 9))
+
+    def call() -> Any:
+        if how == "evaluate":
+            result = dspy.Evaluate(devset=rows, metric=exact, num_threads=4, max_errors=max_errors)(Ask())
+            return result.score, [score for *_, score in result.results]
+        if how == "batch":
+            results, failed, errors = Ask().batch(
+                rows, num_threads=4, max_errors=max_errors, return_failed_examples=True, disable_progress_bar=True
+            )
+        else:
+            parallel = dspy.Parallel(
+                num_threads=4, max_errors=max_errors, return_failed_examples=True, disable_progress_bar=True
+            )
+            results, failed, errors = parallel([(Ask(), row) for row in rows])
+        return [r and r.answer for r in results], sorted(f.question for f in failed), sorted(map(str, errors))
+
+    plain = outcome(call)
+    assert on_loop(lambda: outcome(call)) == plain
+    assert ("cancelled due to errors" in str(plain)) is (max_errors <= 3)
+
+
+def test_the_progress_bar(lm: StubLM, on_loop: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """One line for each example, with the running score; the last one is the same."""
+    evaluate = dspy.Evaluate(devset=examples(20), metric=exact, num_threads=8, display_progress=True)
+    bars = []
+    for run in (lambda call: call(), on_loop):
+        run(lambda: evaluate(Ask()))
+        shown = capfd.readouterr().out.replace("\n", "\r").split("\r")
+        bars.append([re.sub(r"\[.*", "", line).rstrip() for line in shown if line.strip()])
+    assert bars[0][-1] == bars[1][-1] == "Average Metric: 19.25 / 20 (96.2%): 100%|██████████| 20/20"
+    assert abs(len(bars[0]) - len(bars[1])) <= 2
+
+
+def test_num_threads_is_the_number_in_flight_and_may_be_a_thousand(on_loop: Any) -> None:
+    """A rendezvous: nobody is answered before all have asked. No threads wait meanwhile."""
+    lm = StubLM()
+    seen: list[int] = []
+    stub_count = lm._count
+
+    def count(change: int) -> None:
+        stub_count(change)
+        if lm.in_flight == 1000:
+            seen.append(threading.active_count())
+            lm.released.set()
+
+    lm._count = count  # type: ignore[method-assign]
+    rows = [dspy.Example(question=f"hold {n}").with_inputs("question") for n in range(1000)]
+    with dspy.context(lm=lm):
+        program = async_module(type("Fresh", (Ask,), {}))()
+        on_loop(lambda: program.batch(examples(50), num_threads=4, disable_progress_bar=True))  # off probation
+        assert placement_of(type(program)).state == "loop"
+        results = on_loop(lambda: program.batch(rows, num_threads=1000, disable_progress_bar=True))
+    assert [r.answer for r in results] == [f"hold {n}!" for n in range(1000)]
+    assert lm.peak == 1000
+    assert seen[0] < 60
+
+
+def test_a_straggler_is_run_once_more(on_loop: Any) -> None:
+    """As in threads: after the timeout, when few are left; the first that ends counts."""
+
+    def call() -> Any:
+        starts: list[int] = []
+        stuck = threading.Event()
+
+        async def wait() -> None:
+            while not stuck.is_set():
+                await asyncio.sleep(0.01)
+
+        def program(n: int) -> int:
+            starts.append(n)
+            if n == 3 and starts.count(3) == 1:
+                await_(wait()) if dspy_parallel.in_bridge() else stuck.wait(30)
+            return n * n
+
+        executor = ParallelExecutor(num_threads=4, timeout=1, straggler_limit=2, disable_progress_bar=True)
+        try:
+            return executor.execute(program, list(range(8))), sorted(starts)
+        finally:
+            stuck.set()
+
+    wanted = [n * n for n in range(8)], [0, 1, 2, 3, 3, 4, 5, 6, 7]
+    assert call() == wanted
+    assert on_loop(call) == wanted
+
+
+def test_what_is_left_behind_is_cancelled(on_loop: Any) -> None:
+    cancelled = threading.Event()
+
+    def program(n: int) -> int:
+        if n == 0:
+            raise ValueError("the limit is one")
+        try:
+            await_(asyncio.sleep(60))
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return n
+
+    executor = ParallelExecutor(num_threads=2, max_errors=1, disable_progress_bar=True)
+    with pytest.raises(Exception, match="cancelled due to errors"):
+        on_loop(lambda: executor.execute(program, [1, 0]))
+    assert cancelled.wait(10)
+
+
+def test_settings_trace_and_usage_are_apart_as_in_threads(lm: StubLM, on_loop: Any) -> None:
+    """Overrides of the caller are seen; what an item overrides is not seen by others; usage is each item's own."""
+
+    class Marked(Ask):
+        def forward(self, question: str) -> Any:
+            seen = dspy.settings.mark
+            with dspy.context(mark=question):
+                answer = self.ask(question=question).answer
+                inner = dspy.settings.mark
+            return dspy.Prediction(answer=answer, seen=seen, inner=inner, after=dspy.settings.mark)
+
+    def call() -> Any:
+        # DSPy 3.0 loses every item of a Parallel under a usage tracker.
+        with dspy.context(mark="caller", trace=[], track_usage=VERSION >= (3, 1)):
+            results = Marked().batch(examples(20), num_threads=5, disable_progress_bar=True)
+            trace = sorted(inputs["question"] for _, inputs, _ in dspy.settings.trace)
+            return [(dict(r), r.get_lm_usage()) for r in results], trace, dspy.settings.mark
+
+    plain = call()
+    assert on_loop(call) == plain
+    assert plain[0][3][0] == {"answer": "q3!", "seen": "caller", "inner": "q3", "after": "caller"}
+
+
+def test_inside_a_bridged_program_and_nested(lm: StubLM, on_loop: Any) -> None:
+    def fan(question: str) -> Any:
+        return [r.answer for r in Ask().batch(examples(3), num_threads=3, disable_progress_bar=True)]
+
+    def call() -> Any:
+        return dspy.Parallel(num_threads=3, disable_progress_bar=True)([(fan, {"question": "x"})] * 4)
+
+    async def main() -> Any:
+        return await asyncio.wait_for(dspy_parallel.run(call), 60)
+
+    wanted = [["q0!", "q1!", "q2!"]] * 4
+    assert call() == wanted
+    assert on_loop(call) == wanted
+    assert on_loop(lambda: asyncio.run(main())) == wanted
+
+
+def test_a_metric_that_blocks_stays_in_threads_and_others_do_not(lm: StubLM, on_loop: Any) -> None:
+    blocker = threading.Event()
+
+    def blocking(example: Any, prediction: Any, trace: Any = None) -> float:
+        blocker.wait(0.2)
+        return 1.0
+
+    program = type("Judged", (Ask,), {})()
+    with pytest.warns(dspy_parallel.BlockingWarning, match="blocking"):
+        for _ in range(12):
+            assert (
+                on_loop(lambda: dspy.Evaluate(devset=examples(8), metric=blocking, num_threads=8)(program)).score == 100
+            )
+            if any("blocking" in name and state == "thread" for name, state in states()):
+                break
+        else:
+            pytest.fail(str(states()))
+    for _ in range(3):
+        on_loop(lambda: dspy.Evaluate(devset=examples(30), metric=exact, num_threads=4)(program))
+    assert [state for name, state in states() if "Judged" in name and "exact" in name] == ["loop"]
+
+
+def states() -> list[tuple[str, str]]:
+    from dspy_parallel.bridge.placement import _placements
+
+    return [(placement.name, placement.state) for _, placement in list(_placements.values())]
+
+
+def test_over_http(lm_server: LMServer, on_loop: Any) -> None:
+    """With DSPy's LM, more in flight than DSPy has threads by default."""
+    lm_server.configure(latency=0.02)
+    with dspy.context(lm=dspy.LM("openai/any", cache=False, **lm_server.lm_kwargs())):
+        plain = Ask().batch(examples(30), num_threads=8, disable_progress_bar=True)
+        lm_server.configure(gate=30)
+        ours = on_loop(lambda: Ask().batch(examples(30), num_threads=30, disable_progress_bar=True))
+    assert [r.answer for r in ours] == [r.answer for r in plain]
+    assert lm_server.stats().peak_in_flight == 30
+
+
+def test_the_portals_own_thread_falls_back_to_threads(lm: StubLM, on_loop: Any) -> None:
+    """A task of the loop that serves sync callers, outside of any program: waiting there would be for itself."""
+
+    async def outside() -> Any:
+        task = asyncio.get_running_loop().create_task(blocking())
+        return await task
+
+    async def blocking() -> Any:
+        return [r.answer for r in Ask().batch(examples(3), num_threads=2, disable_progress_bar=True)]
+
+    assert on_loop(lambda: dspy_parallel.run_sync(outside)) == ["q0!", "q1!", "q2!"]
+
+
+def test_uninstalled_it_is_as_before(lm: StubLM, on_loop: Any) -> None:
+    import dspy.utils.parallelizer as parallelizer
+
+    dspy_parallel.uninstall()
+    stock = parallelizer.ThreadPoolExecutor, parallelizer.wait
+    on_loop(lambda: Ask().batch(examples(3), disable_progress_bar=True))
+    dspy_parallel.uninstall()
+    assert (parallelizer.ThreadPoolExecutor, parallelizer.wait) == stock
+    names: set[str] = set()
+
+    def program(n: int) -> int:
+        names.add(threading.current_thread().name)
+        return n
+
+    assert dspy.Parallel(num_threads=2, disable_progress_bar=True)([(program, (1,)), (program, (2,))]) == [1, 2]
+    assert all("ThreadPoolExecutor" in name for name in names)
+
+
+CTRL_C = """
+import asyncio, os, signal, sys, threading, time
+import dspy, dspy_parallel
+from dspy.utils.parallelizer import ParallelExecutor
+if sys.argv[1] == "loop":
+    dspy_parallel.install(executors=True)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+started = threading.Semaphore(0)
+
+async def long():
+    await asyncio.sleep(5)
+
+def program(n):
+    started.release()
+    dspy_parallel.await_(long()) if dspy_parallel.in_bridge() else time.sleep(1)
+
+def interrupt():
+    for _ in range(3):
+        started.acquire()
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt).start()
+executor = ParallelExecutor(num_threads=3, disable_progress_bar=True)
+try:
+    executor.execute(program, list(range(6)))
+except KeyboardInterrupt:
+    print("KeyboardInterrupt", executor.cancel_jobs.is_set(), signal.getsignal(signal.SIGINT).__name__)
+"""
+
+
+@pytest.mark.parametrize("where", ["threads", "loop"])
+def test_ctrl_c(where: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CTRL_C, where],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
+    assert done.stdout.split() == ["KeyboardInterrupt", "True", "default_int_handler"], done.stderr
+    assert "SIGINT received. Cancelling." in done.stderr
