@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from . import calls, expressions, purity
+from . import attributes, calls, expressions, purity, targets
 from .facts import MUTATORS
 from .frame import Frame, LocalFunction, blockers, reachable
 from .strands import Halted, Pending, Strand
@@ -50,7 +50,7 @@ def _one_by_one(scope: Frame, node: ast.GeneratorExp, depth: int) -> Any:
         return
     clause = node.generators[depth]
     for item in expressions.iterate(scope, expressions.evaluate(scope, clause.iter)):
-        expressions.assign(scope, clause.target, item, comprehension=True)
+        targets.assign(scope, clause.target, item, comprehension=True)
         if all(expressions.truth(scope, expressions.evaluate(scope, condition)) for condition in clause.ifs):
             yield from _one_by_one(scope, node, depth + 1)
 
@@ -118,8 +118,6 @@ def _dict(frame: Frame, args: list[Any], kwargs: dict[str, Any]) -> dict[Any, An
 
 
 def _attribute(frame: Frame, callee: Any, args: list[Any]) -> Any:
-    from . import attributes
-
     owner, name = args[0], frame.ready(args[1])
     if callee is hasattr or len(args) > 2:
         if type(owner) not in purity.RECORDS:
@@ -142,7 +140,8 @@ def _mapped(frame: Frame, callee: Any, function: Any, *sequences: Any) -> list[A
 
 def method(frame: Frame, callee: types.BuiltinMethodType, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """A method of a builtin type."""
-    owner, name = callee.__self__, callee.__name__
+    owner: Any = callee.__self__
+    name = callee.__name__
     if type(owner) not in purity.BOXES:
         return pure(frame, callee, args, kwargs)
     if name in purity.READERS.get(type(owner), ()):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import dspy
 
 from . import purity
-from .functions import shared
+from .sharing import shared
 from .wire import HAS_ONE_FUNCTION, joining
 
 __all__ = ["ordered", "pure"]
@@ -39,7 +39,7 @@ def pure(target: T, /) -> T:
         assert search("owls") == ["a page about owls"]
         ```
     """
-    return _declare(target, "pure")
+    return cast("T", _declare(target, "pure"))
 
 
 def ordered(target: T, /) -> T:
@@ -64,13 +64,14 @@ def ordered(target: T, /) -> T:
                 return dspy.Prediction(fact=fact)
         ```
     """
-    return _declare(target, "ordered")
+    return cast("T", _declare(target, "ordered"))
 
 
 def _declare(target: Any, what: str) -> Any:
     if isinstance(target, type):
         if issubclass(target, dspy.BaseLM) and what == "pure" and not HAS_ONE_FUNCTION and "aforward" in vars(target):
-            target.aforward = joining(target.aforward)  # type: ignore[method-assign]
+            cls: Any = target
+            cls.aforward = joining(cls.aforward)
         return purity.declare(target, what)
     if isinstance(target, (dspy.Module, dspy.BaseLM)) or what == "ordered":
         return purity.declare(target, what)

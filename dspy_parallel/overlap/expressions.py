@@ -9,17 +9,17 @@ from __future__ import annotations
 import ast
 import operator
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import dspy
 
-from . import attributes, calls, purity, regards
+from . import attributes, calls, comprehensions, purity, regards
 from .facts import facts_of
 from .frame import Frame, LocalFunction, blockers, reachable
 from .strands import Halted, Pending, Strand
 
-__all__ = ["assign", "evaluate", "iterate", "truth"]
+__all__ = ["attribute", "check_plain", "evaluate", "fork", "function", "in_place", "iterate", "lift", "truth"]
 
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -89,7 +89,9 @@ def check_plain(*values: Any) -> None:
             raise Halted(f"operators of {type(value).__name__} are code of your own")
 
 
-def _lift(frame: Frame, what: str, op: Callable[..., Any], *operands: Any) -> Any:
+def lift(frame: Frame, what: str, op: Callable[..., Any], *operands: Any) -> Any:
+    """Apply an operator, now or when its operands are there."""
+
     def checked(*values: Any) -> Any:
         check_plain(*values)
         return op(*values)
@@ -127,8 +129,8 @@ def _subscript(frame: Frame, node: ast.Subscript) -> Any:
     def get(strand: Strand) -> Any:
         inner = frame.at(strand)
         container, index = strand.force(owner), inner.ready(key)
-        if isinstance(container, type):  # list[str] and the like
-            return container[index]
+        if isinstance(container, type):
+            raise Halted("a type is made here")
         check_plain(container)
         if type(container) in purity.BOXES:
             strand.touch(container)
@@ -153,7 +155,7 @@ def binary(frame: Frame, op: Callable[[Any, Any], Any], left: Any, right: Any) -
     joins = type(left) in (list, tuple) and (type(right) is type(left) or op is operator.mul)
     if joins and frame.strand.is_free(left) and frame.strand.is_free(right) and type(right) is not Pending:
         return op(left, right)  # looks at no item
-    return _lift(frame, "an expression", op, left, right)
+    return lift(frame, "an expression", op, left, right)
 
 
 def in_place(frame: Frame, kind: type, left: Any, right: Any) -> Any:
@@ -180,7 +182,7 @@ def _settled(value: Any) -> Any:
 
 
 def _unary(frame: Frame, node: ast.UnaryOp) -> Any:
-    return _lift(frame, "an expression", _UNARY[type(node.op)], evaluate(frame, node.operand))
+    return lift(frame, "an expression", _UNARY[type(node.op)], evaluate(frame, node.operand))
 
 
 def _compare(frame: Frame, node: ast.Compare) -> Any:
@@ -191,7 +193,7 @@ def _compare(frame: Frame, node: ast.Compare) -> Any:
             if type(_settled(left)) is not Pending and type(_settled(right)) is not Pending:
                 return op(_settled(left), _settled(right))
             return frame.lift("a comparison", op, left, right)
-        return _lift(frame, "a comparison", op, left, right)
+        return lift(frame, "a comparison", op, left, right)
 
     def chain(inner: Frame) -> Any:
         left = inner.ready(evaluate(inner, node.left))
@@ -259,7 +261,7 @@ def _tuple(frame: Frame, node: ast.Tuple) -> Any:
 
 
 def _set(frame: Frame, node: ast.Set) -> Any:
-    return _lift(frame, "a set", lambda *items: set(items), *_items(frame, node.elts))
+    return lift(frame, "a set", lambda *items: set(items), *_items(frame, node.elts))
 
 
 def _dict(frame: Frame, node: ast.Dict) -> Any:
@@ -279,14 +281,14 @@ def _dict(frame: Frame, node: ast.Dict) -> Any:
 
 def _joined(frame: Frame, node: ast.JoinedStr) -> Any:
     parts = [evaluate(frame, part) for part in node.values]
-    return _lift(frame, "an f-string", lambda *texts: "".join(texts), *parts)
+    return lift(frame, "an f-string", lambda *texts: "".join(texts), *parts)
 
 
 def _formatted(frame: Frame, node: ast.FormattedValue) -> Any:
     value = evaluate(frame, node.value)
     spec = "" if node.format_spec is None else evaluate(frame, node.format_spec)
-    convert = {ord("s"): str, ord("r"): repr, ord("a"): ascii}.get(node.conversion, lambda value: value)
-    return _lift(frame, "an f-string", lambda value, spec: format(convert(value), spec), value, spec)
+    convert: Any = {ord("s"): str, ord("r"): repr, ord("a"): ascii}.get(node.conversion, lambda value: value)
+    return lift(frame, "an f-string", lambda value, spec: format(convert(value), spec), value, spec)
 
 
 def _walrus(frame: Frame, node: ast.NamedExpr) -> Any:
@@ -311,55 +313,6 @@ def function(frame: Frame, node: ast.Lambda | ast.FunctionDef) -> LocalFunction:
     return LocalFunction(node, frame, defaults, named)
 
 
-# Comprehensions
-
-
-def _comprehension(frame: Frame, node: Any) -> Any:
-    def work(inner: Frame) -> Any:
-        scope = Frame(inner.scout, inner.strand, {}, outer=inner, is_comprehension=True, depth=inner.depth)
-        scope.line = inner.line
-        entries = _clauses(scope, node, 0)
-        if isinstance(node, ast.DictComp):
-            return {scope.ready(key): value for key, value in entries}
-        if isinstance(node, ast.SetComp):
-            return _lift(scope, "a set", lambda *items: set(items), *entries)
-        return list(entries)
-
-    return fork(frame, node, work, "a comprehension")
-
-
-def _clauses(scope: Frame, node: Any, depth: int) -> Iterator[Any]:
-    if depth == len(node.generators):
-        if isinstance(node, ast.DictComp):
-            yield evaluate(scope, node.key), evaluate(scope, node.value)
-        else:
-            yield evaluate(scope, node.elt)
-        return
-    clause = node.generators[depth]
-    items = iterate(scope, evaluate(scope, clause.iter))
-    if not clause.ifs:
-        for item in items:
-            assign(scope, clause.target, item, comprehension=True)
-            yield from _clauses(scope, node, depth + 1)
-        return
-    # All conditions are certain to be asked, whatever the answers.
-    asked: list[tuple[dict[str, Any], Any]] = []
-    for item in items:
-        assign(scope, clause.target, item, comprehension=True)
-        asked.append((dict(scope.names), _all(scope, clause.ifs)))
-    for names, answer in asked:
-        scope.names = names
-        if truth(scope, answer):
-            yield from _clauses(scope, node, depth + 1)
-
-
-def _all(scope: Frame, conditions: list[ast.expr]) -> Any:
-    if len(conditions) == 1:
-        return evaluate(scope, conditions[0])
-    both = ast.BoolOp(ast.And(), conditions)
-    return evaluate(scope, both)
-
-
 def iterate(frame: Frame, value: Any) -> list[Any]:
     """The items of something that can be iterated; waits for it, but not for them."""
     value = frame.force(value)
@@ -371,52 +324,8 @@ def iterate(frame: Frame, value: Any) -> list[Any]:
     return list(value)
 
 
-# Assignments
-
-
-def assign(frame: Frame, target: ast.expr, value: Any, *, comprehension: bool = False) -> None:
-    """Bind a target to a value."""
-    if isinstance(target, ast.Name):
-        if comprehension:
-            frame.names[target.id] = value
-        else:
-            frame.store(target.id, value)
-    elif isinstance(target, (ast.Tuple, ast.List)):
-        _unpack(frame, target.elts, value, comprehension=comprehension)
-    elif isinstance(target, ast.Subscript):
-        owner = frame.force(evaluate(frame, target.value))
-        key = frame.ready(evaluate(frame, target.slice))
-        if type(owner) not in purity.BOXES:
-            raise Halted(f"an item of {type(owner).__name__} is set")
-        check_plain(key)
-        if isinstance(key, slice):
-            value = iterate(frame, value)
-        frame.touch(owner, lambda: operator.setitem(owner, key, value), "an item", writing=True)
-    elif isinstance(target, ast.Attribute):
-        owner = frame.force(evaluate(frame, target.value))
-        attributes.put(frame, owner, frame.unmangled(target.attr), value)
-    else:
-        raise Halted(f"`{type(target).__name__.lower()}` as a target is not understood")
-
-
-def _unpack(frame: Frame, targets: list[ast.expr], value: Any, *, comprehension: bool) -> None:
-    star = next((index for index, target in enumerate(targets) if isinstance(target, ast.Starred)), None)
-    if type(value) is Pending and not value.done and star is None:
-        for index, target in enumerate(targets):
-            item = frame.strand.fork(
-                lambda strand, index=index: iterate(frame.at(strand), strand.force(value))[index],
-                f"item {index} of {value.what}",
-                value.boxes,
-            )
-            assign(frame, target, item, comprehension=comprehension)
-        return
-    items = iterate(frame, value)
-    if star is not None:
-        rest = len(items) - len(targets) + 1
-        items = [*items[:star], items[star : star + rest], *items[star + rest :]]
-    for target, item in zip(targets, items, strict=True):
-        inner = target.value if isinstance(target, ast.Starred) else target
-        assign(frame, inner, item, comprehension=comprehension)
+def _comprehension(frame: Frame, node: Any) -> Any:
+    return comprehensions.evaluate(frame, node)
 
 
 def _call(frame: Frame, node: ast.Call) -> Any:

@@ -36,6 +36,10 @@ MUTATORS = frozenset(
 """Methods of builtin containers that change them."""
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+_NOT_UNDERSTOOD = (
+    *(ast.Global, ast.Nonlocal, ast.Delete, ast.ClassDef),
+    *(ast.Yield, ast.YieldFrom, ast.Await, ast.AsyncFor, ast.AsyncWith),
+)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -162,9 +166,7 @@ def _visit(node: ast.AST, facts: Facts, *, in_loop: bool, hidden: frozenset[str]
         facts.jumps = True
     elif isinstance(node, ast.Continue) and not in_loop:
         facts.continues = True
-    elif isinstance(node, (ast.Global, ast.Nonlocal, ast.Delete, ast.ClassDef)) or isinstance(
-        node, (ast.Yield, ast.YieldFrom, ast.Await, ast.AsyncFor, ast.AsyncWith)
-    ):
+    elif isinstance(node, _NOT_UNDERSTOOD):
         facts.unknown = facts.unknown or f"`{type(node).__name__.lower()}`"
     elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
         facts.stores.add(node.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import copy
 import types
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ class LocalFunction:
         return LocalFunction(self.node, self.frame.at(strand, memo), self.defaults, self.keyword_defaults)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Nobody but the scout can call it."""
         raise Halted("a function of the program's own was about to be called by somebody else")
 
 
@@ -64,15 +66,17 @@ class Frame:
         self.scout = scout
         self.strand = strand
         self.names = names
-        self.function = function if function is not None or outer is None else outer.function
+        self.function: types.FunctionType | None = function
+        if function is None and outer is not None:
+            self.function = outer.function
         self.outer = outer
         self.is_comprehension = is_comprehension
         self.depth = depth
         self.line = 0
         self.called_from: tuple[str, int] | None = None
-        if self.function is not None and outer is None and caller is not None:
-            if self.function.__module__.startswith("dspy."):
-                self.called_from = caller.place
+        is_of_dspy = function is not None and str(function.__module__).startswith("dspy.")
+        if is_of_dspy and caller is not None:
+            self.called_from = caller.place
 
     def at(self, strand: Strand, memo: dict[int, Frame] | None = None) -> Frame:
         """The same for another strand: what is assigned from here on is not seen there, nor the other way round."""
@@ -247,7 +251,7 @@ def _ready(strand: Strand, value: Any, seen: set[int]) -> Any:
             known = _ready(strand, item, seen)
             if known is not item:
                 value[key] = known
-    elif cls is list or isinstance(value, __import__("collections").deque):
+    elif cls is list or isinstance(value, deque):
         for index in range(len(value)):
             item = value[index]
             known = _ready(strand, item, seen)

@@ -146,7 +146,7 @@ class Outside:
         """Set an attribute, as the scout sees it."""
         if isinstance(owner, dspy.Predict) or not _has_plain_attributes(type(owner)):
             raise Halted(f"`{name}` of {type(owner).__name__} is set")
-        if hasattr(getattr(type(owner), name, None), "__set__") or type(owner).__setattr__ is not object.__setattr__:
+        if hasattr(getattr(type(owner), name, None), "__set__") or _definer(type(owner), "__setattr__") is not object:
             raise Halted(f"setting `{name}` of {type(owner).__name__} runs code")
         self._of(owner)  # keeps it alive
         self._written[id(owner), name] = value
@@ -173,10 +173,12 @@ def _is_leaf(value: Any) -> bool:
 
 def _has_plain_attributes(cls: type) -> bool:
     """Whether reading an attribute from the instance's `__dict__` is what Python does."""
-    getter = cls.__getattribute__
-    return getattr(cls, "__dictoffset__", 0) != 0 and (
-        getter is object.__getattribute__ or issubclass(cls, dspy.Module)
-    )
+    is_plain = _definer(cls, "__getattribute__") is object or issubclass(cls, dspy.Module)
+    return is_plain and getattr(cls, "__dictoffset__", 0) != 0
+
+
+def _definer(cls: type, name: str) -> type:
+    return next(base for base in cls.__mro__ if name in vars(base))
 
 
 def private_copy(value: Any) -> Any:

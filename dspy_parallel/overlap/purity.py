@@ -25,6 +25,7 @@ import time
 import types
 import uuid
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -146,7 +147,21 @@ def is_silent(fn: Any) -> bool:
     )
 
 
-@functools.lru_cache(maxsize=10_000)
+def _once(look: Callable[[type], bool]) -> Callable[[type], bool]:
+    """Remember the answer for each class, as long as it exists."""
+    answers: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(look)
+    def answer(cls: type) -> bool:
+        known = answers.get(cls)
+        if known is None:
+            known = answers[cls] = look(cls)
+        return known
+
+    return answer
+
+
+@_once
 def is_plain(cls: type) -> bool:
     """Whether printing, comparing, hashing and adding instances runs no code of the user's."""
     if cls in _SCALARS or cls in CONTAINERS or cls in _VIEWS or issubclass(cls, _VALUES):
@@ -210,7 +225,7 @@ _OPERATORS = frozenset(
 )
 
 
-@functools.lru_cache(maxsize=10_000)
+@_once
 def is_pure_class(cls: type) -> bool:
     """Whether making an instance only sets its fields."""
     if cls in (dspy.Prediction, dspy.Example, functools.partial):
@@ -262,8 +277,6 @@ def declared(target: Any) -> str | None:
     value = getattr(target, _DECLARED, None)
     return value if isinstance(value, str) else None
 
-
-PureFunction = Callable[..., Any]
 
 _STRUCTURAL: set[Any] = {
     list,

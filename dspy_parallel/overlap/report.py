@@ -135,7 +135,7 @@ def explain(program: Any, /, *args: Any, **inputs: Any) -> OverlapReport:
             return exc
         return None
 
-    exception = run_sync(once)
+    exception: Any = run_sync(once)
     session, scout = seen[0]
     return _report(session, scout, program, exception)
 

@@ -1,8 +1,9 @@
-"""How a pure function's result gets from the scout to the main line, or back."""
+"""Functions that are declared pure: their results are shared between main line and scout."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,20 @@ from ..bridge import await_, in_bridge
 from .outside import private_copy
 from .session import Call, current
 
-__all__ = ["call_shared"]
+__all__ = ["shared"]
 
 
-def call_shared(key: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def shared(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that takes the scout's result, if the scout was first."""
+
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return _call(call, fn, args, kwargs)
+
+    return call
+
+
+def _call(key: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a pure function, or take the other side's result."""
     now = current.get()
     if now is None or now.session.is_closed or now.side == "scout" or not in_bridge():

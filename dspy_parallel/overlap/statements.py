@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from dspy.dsp.utils.settings import settings
 
-from . import attributes, expressions, patterns, purity, regards
+from . import attributes, expressions, patterns, purity, regards, targets
 from .facts import facts_of
 from .frame import Frame, Returned, blockers, reachable
 from .strands import UNBOUND, Halted, Pending, Strand
@@ -80,13 +80,13 @@ def _expression(frame: Frame, node: ast.Expr) -> Outcome:
 def _assign(frame: Frame, node: ast.Assign) -> Outcome:
     value = expressions.evaluate(frame, node.value)
     for target in node.targets:
-        expressions.assign(frame, target, value)
+        targets.assign(frame, target, value)
     return None
 
 
 def _annotated(frame: Frame, node: ast.AnnAssign) -> Outcome:
     if node.value is not None:
-        expressions.assign(frame, node.target, expressions.evaluate(frame, node.value))
+        targets.assign(frame, node.target, expressions.evaluate(frame, node.value))
     return None
 
 
@@ -129,7 +129,7 @@ def _for(frame: Frame, node: ast.For) -> Outcome:
 
     def work(inner: Frame) -> Outcome:
         for item in _items(inner, items):
-            expressions.assign(inner, node.target, item)
+            targets.assign(inner, node.target, item)
             outcome = region(
                 inner, node.body, lambda frame: execute(frame, node.body), f"a turn of the loop on line {node.lineno}"
             )
@@ -205,9 +205,10 @@ def _match(frame: Frame, node: ast.Match) -> Outcome:
     def work(inner: Frame) -> Outcome:
         value = inner.ready(subject)
         for case in node.cases:
-            if patterns.fits(inner, case.pattern, value):
-                if case.guard is None or expressions.truth(inner, expressions.evaluate(inner, case.guard)):
-                    return execute(inner, case.body)
+            if not patterns.fits(inner, case.pattern, value):
+                continue
+            if case.guard is None or expressions.truth(inner, expressions.evaluate(inner, case.guard)):
+                return execute(inner, case.body)
         return None
 
     return work(frame) if not blockers(frame.strand, subject) else region(frame, node, work, "the `match`")

@@ -269,7 +269,7 @@ def try_body(self: Any, x: str) -> Any:
 @construct(2, 2)
 def texts_and_slices(self: Any, x: str) -> Any:
     one, two = self.a(x=x).y, self.b(x=x).y
-    return self.a(x=f"{one[:3]!r:>10} {two.upper()[-2:]} {'%s' % one} {len(two)}")
+    return self.a(x=f"{one[:3]!r:>10} {two.upper()[-2:]} {one.title()} {len(two)}")
 
 
 @construct(1, 4)
