@@ -13,7 +13,8 @@ import dspy
 from . import seams
 from .bridge import Engine, check_engine
 from .errors import DecorationError
-from .generated import check_module, give_twins, is_coverable, look_up, make_aforward, replaces_call
+from .generated import check_module, give_twins, is_coverable, look_up, make_aforward, remove_overlap, replaces_call
+from .overlapping import Overlap
 from .seams import parallelizer
 
 __all__ = ["AsyncModuleMixin", "async_module", "install", "uninstall"]
@@ -22,10 +23,12 @@ M = TypeVar("M", bound="dspy.Module | type[dspy.Module]")
 
 
 @overload
-def async_module(target: M, /, *, engine: Engine = ...) -> M: ...
+def async_module(target: M, /, *, engine: Engine = ..., overlap: bool = ..., speculate: bool = ...) -> M: ...
 @overload
-def async_module(*, engine: Engine = ...) -> Callable[[M], M]: ...
-def async_module(target: Any = None, /, *, engine: Engine = "auto") -> Any:
+def async_module(*, engine: Engine = ..., overlap: bool = ..., speculate: bool = ...) -> Callable[[M], M]: ...
+def async_module(
+    target: Any = None, /, *, engine: Engine = "auto", overlap: bool = False, speculate: bool = False
+) -> Any:
     """Give a module class an `aforward()` that runs its `forward()` without blocking the event loop.
 
     `await program.acall(...)` then computes what `program(...)` computes: the same outputs, exceptions, trace,
@@ -41,6 +44,10 @@ def async_module(target: Any = None, /, *, engine: Engine = "auto") -> Any:
         target: A subclass of `dspy.Module`, or an instance: then its class and every class in its module tree that
             is not decorated already.
         engine: `"auto"`, `"loop"` or `"thread"`.
+        overlap: Whether independent predictor calls inside one `forward()` run at once, in `acall` and in plain
+            calls, which then run on the event loop that serves sync callers. See docs/overlap.md.
+        speculate: With `overlap`, whether calls on both sides of an undecided branch may be made. It costs LM calls
+            that the program would not make.
 
     Returns:
         The class or instance itself.
@@ -72,14 +79,15 @@ def async_module(target: Any = None, /, *, engine: Engine = "auto") -> Any:
     """
     check_engine(engine)
     if target is None:
-        return functools.partial(async_module, engine=engine)
+        return functools.partial(async_module, engine=engine, overlap=overlap, speculate=speculate)
+    how = Overlap(speculate) if overlap else None
     if isinstance(target, type) and issubclass(target, dspy.Module):
         check_module(target, getattr(target, "forward", None))
-        give_twins(target, engine)
+        give_twins(target, engine, overlap=how)
     elif isinstance(target, dspy.Module):
         cls = type(target)
         check_module(cls, look_up(target, None))
-        give_twins(cls, engine)
+        give_twins(cls, engine, overlap=how)
         for _, module in target.named_sub_modules():
             if is_coverable(type(module)):
                 give_twins(type(module), engine, keep=True)
@@ -130,7 +138,7 @@ class AsyncModuleMixin:
             async_module(cls, engine=cls._bridge_engine)
 
 
-def install(*, engine: Engine = "auto", executors: bool = False) -> None:
+def install(*, engine: Engine = "auto", executors: bool = False, overlap: bool = False) -> None:
     """Make every forward-only module awaitable: yours, DSPy's own and other packages'.
 
     Covers classes that exist and those yet to be defined, among them `dspy.BestOfN`, `Refine`,
@@ -142,6 +150,8 @@ def install(*, engine: Engine = "auto", executors: bool = False) -> None:
         engine: `"auto"`, `"loop"` or `"thread"`; classes decorated with their own choice keep it.
         executors: Whether the items of `dspy.Parallel`, `Module.batch`, `dspy.Evaluate` and all optimizers run on the
             event loop instead of in DSPy's threads, from sync code too. `num_threads` then means items in flight.
+        overlap: Whether independent predictor calls inside one `forward()` run at once, see docs/overlap.md. Not for
+            DSPy's own modules.
 
     Raises:
         UnknownEngineError: For an unknown engine.
@@ -161,7 +171,7 @@ def install(*, engine: Engine = "auto", executors: bool = False) -> None:
         ```
     """
     check_engine(engine)
-    _installation.install(engine)
+    _installation.install(engine, Overlap() if overlap else None)
     seams.install()
     parallelizer.use_loop(engine if executors else None)
 
@@ -191,17 +201,18 @@ class _Installation:
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
+        self._overlap: Overlap | None = None
         self._seen: weakref.WeakSet[type] = weakref.WeakSet()
         self._added: list[tuple[weakref.ref[type], str, weakref.ref[Any]]] = []
         self._stock_acall: Callable[..., Any] | None = None
         self._acall: Callable[..., Any] | None = None
         self._hook: Any = None
 
-    def install(self, engine: Engine) -> None:
-        if self._engine == engine:
+    def install(self, engine: Engine, overlap: Overlap | None) -> None:
+        if (self._engine, self._overlap) == (engine, overlap):
             return
         self.uninstall()
-        self._engine = engine
+        self._engine, self._overlap = engine, overlap
         for cls in _subclasses(dspy.Module):
             self._cover(cls)
         for name in _MODULE_LIKE:
@@ -236,7 +247,8 @@ class _Installation:
     def _cover(self, cls: type) -> None:
         self._seen.add(cls)
         if self._engine is not None and is_coverable(cls):
-            for name, value in give_twins(cls, self._engine, keep=True):
+            overlap = None if cls.__module__.startswith("dspy.") else self._overlap
+            for name, value in give_twins(cls, self._engine, keep=True, overlap=overlap):
                 self._note(cls, name, value)
 
     def uninstall(self) -> None:
@@ -247,7 +259,10 @@ class _Installation:
             cls = reference()
             # Not what a decorator has put there since then.
             if cls is not None and vars(cls).get(name) is value():
-                delattr(cls, name)
+                if name == "forward":
+                    remove_overlap(cls)
+                else:
+                    delattr(cls, name)
         self._added.clear()
         self._seen.clear()
         base: Any = dspy.Module
