@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .history import own_history
     from .limits import Limit, limit, limit_all
     from .modules import AsyncModuleMixin, async_module, install, uninstall
+    from .overlap import OverlapReport, explain, ordered, overlapped, pure
     from .programs import run, run_sync
     from .seams import add_seam, loop_safe
 
@@ -45,6 +46,7 @@ __all__ = [
     "Limit",
     "LimitError",
     "MissingExtraError",
+    "OverlapReport",
     "Placement",
     "ResumeError",
     "SeamError",
@@ -56,6 +58,7 @@ __all__ = [
     "await_",
     "batch",
     "gather",
+    "explain",
     "in_bridge",
     "install",
     "iter_batch",
@@ -87,6 +90,7 @@ _HOMES = {
     "Limit": "limits",
     "LimitError": "errors",
     "MissingExtraError": "errors",
+    "OverlapReport": "overlap",
     "Placement": "bridge",
     "ResumeError": "errors",
     "SeamError": "errors",
@@ -98,6 +102,7 @@ _HOMES = {
     "await_": "bridge",
     "batch": "batches",
     "gather": "gathering",
+    "explain": "overlap",
     "in_bridge": "bridge",
     "install": "modules",
     "iter_batch": "batches",
@@ -107,7 +112,10 @@ _HOMES = {
     "offload": "bridge",
     "own_history": "history",
     "parallel_map": "gathering",
+    "ordered": "overlap",
+    "overlapped": "overlap",
     "placement_of": "bridge",
+    "pure": "overlap",
     "run": "programs",
     "run_sync": "programs",
     "uninstall": "modules",
