@@ -12,12 +12,12 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 
-from benchmarks import blocking, heartbeat, in_flight, machine, suspended
+from benchmarks import blocking, heartbeat, in_flight, machine, overlap, suspended
 from benchmarks.contenders import BASELINE
 from benchmarks.workload import engines, make_lm, start_server
 from dspy_parallel.testing import LMServer
 
-PARTS = ("in_flight", "heartbeat", "blocking", "suspended", "langgraph")
+PARTS = ("in_flight", "heartbeat", "blocking", "suspended", "langgraph", "overlap")
 
 
 def _progress(started: float, text: str) -> None:
@@ -61,6 +61,8 @@ async def _run(parts: list[str], *, quick: bool, pinned: bool) -> None:
                 await asyncio.to_thread(suspended.show, 10_000, [BASELINE, "ours, loop"])
         if "langgraph" in parts:
             await _langgraph(server, quick, partial(_progress, started))
+        if "overlap" in parts:
+            await _overlap(server, quick, partial(_progress, started))
         _progress(started, "done")
     finally:
         server.stop()
@@ -75,6 +77,18 @@ async def _langgraph(server: LMServer, quick: bool, progress: Callable[[str], No
     server.configure(latency=langgraph_fanout.BLOCK_SECONDS)
     lm = make_lm(server, engines()[0])
     await langgraph_fanout.tables(server, {engines()[0]: lm}, quick=quick, progress=progress)
+
+
+async def _overlap(server: LMServer, quick: bool, progress: Callable[[str], None]) -> None:
+    latency = 0.1 if quick else 0.3
+    server.configure(latency=latency)
+    measured = []
+    for program in overlap.programs(quick):
+        progress(f"overlap, {program}")
+        measured.append(await overlap.measure(program, server, 1 if quick else 3))
+    overlap.show(measured, latency)
+    alone, beside = await overlap.idle(200)
+    print(f"A run without LM calls: {alone * 1e6:.0f} us, {beside * 1e6:.0f} us with overlap.")
 
 
 def main() -> None:

@@ -1,0 +1,135 @@
+"""Overlap inside one program: in sequence, with `overlap=True`, and as the best async program written by hand.
+
+Each figure is the median of rounds in which the three take turns. The LM is on loopback, over HTTP.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from benchmarks import table
+from benchmarks.overlap_programs import PROGRAMS, Program
+from dspy_parallel import async_module
+from dspy_parallel.testing import LMServer
+
+__all__ = ["Measured", "idle", "measure", "programs", "show"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of one program.
+
+    Attributes:
+        program: The program.
+        sequential: In the bridge, one call after the other.
+        overlapped: With a scout ahead.
+        by_hand: Written by hand.
+        calls: LM calls that the overlapped program made.
+        calls_in_sequence: LM calls that the sequential program made.
+    """
+
+    program: Program
+    sequential: float
+    overlapped: float
+    by_hand: float
+    calls: int
+    calls_in_sequence: int
+
+    @property
+    def speedup(self) -> float:
+        """Over the sequential program."""
+        return self.sequential / self.overlapped
+
+    @property
+    def against_hand(self) -> float:
+        """Time against that of the program written by hand."""
+        return self.overlapped / self.by_hand
+
+
+def programs(quick: bool) -> list[Program]:
+    """Those to measure."""
+    return PROGRAMS[::6] if quick else PROGRAMS
+
+
+async def measure(program: Program, server: LMServer, rounds: int) -> Measured:
+    """Run the three ways in turns."""
+    if program.answers:
+        server.configure(replies=[{"match": "", "fields": dict(program.answers)}])
+    else:
+        server.configure(replies=[])
+    # A class each, as decorating the program's own would change the next measurement.
+    sequential = async_module(type("Sequential", (program.module,), {}), engine="loop")()
+    overlapped = async_module(type("Overlapped", (program.module,), {}), engine="loop", overlap=True)()
+    by_hand: Any = program.by_hand()
+    ways: dict[str, Callable[..., Awaitable[Any]]] = {
+        "sequential": sequential.acall,
+        "overlapped": overlapped.acall,
+        "by hand": by_hand.acall,
+    }
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    calls: dict[str, int] = {}
+    with dspy.context(lm=dspy.LM("openai/test-model", cache=False, **server.lm_kwargs())):
+        for turn in range(rounds + 1):
+            for way, call in ways.items():
+                before = server.stats().requests
+                started = time.perf_counter()
+                await call(**program.inputs)
+                if turn:  # the first is not counted: first uses
+                    found[way].append(time.perf_counter() - started)
+                calls[way] = server.stats().requests - before
+    server.configure(replies=[])
+    medians = {way: statistics.median(times) for way, times in found.items()}
+    counts = calls["overlapped"], calls["sequential"]
+    return Measured(program, medians["sequential"], medians["overlapped"], medians["by hand"], *counts)
+
+
+def show(measured: Iterable[Measured], latency: float) -> None:
+    """Print the table, fastest first."""
+    rows = [
+        (
+            each.program,
+            f"{each.calls} of {each.calls_in_sequence}",
+            f"{each.sequential:.2f} s",
+            f"{each.overlapped:.2f} s",
+            f"{each.by_hand:.2f} s",
+            f"{each.speedup:.1f}x",
+            f"{each.against_hand:.2f}",
+        )
+        for each in sorted(measured, key=lambda each: -each.speedup)
+    ]
+    header = ("program", "LM calls", "in sequence", "overlap", "by hand", "faster", "against by hand")
+    table.show(f"Overlap, {latency:.1f} s for each LM call", header, rows)
+    ratios = [float(row[-1]) for row in rows]
+    print(f"Against by hand: median {statistics.median(ratios):.2f}, worst {max(ratios):.2f}.")
+
+
+class _Idle(dspy.Module):
+    """Could call predictors, and calls none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = dspy.Predict("x -> y")
+
+    def forward(self, x: str) -> Any:
+        if x:
+            return dspy.Prediction(y=x)
+        return [self.p(x=x), self.p(x=x + "!")]
+
+
+async def idle(count: int) -> tuple[float, float]:
+    """Seconds of a run without LM calls: bridged, and with a scout beside it."""
+    seconds = []
+    for overlap in (False, True):
+        program: Any = async_module(type("Idle", (_Idle,), {}), engine="loop", overlap=overlap)()
+        await program.acall(x="x")
+        started = time.perf_counter()
+        for _ in range(count):
+            await program.acall(x="x")
+        seconds.append((time.perf_counter() - started) / count)
+    return seconds[0], seconds[1]
