@@ -1,0 +1,111 @@
+"""A provider at its worst: each item ends as in the sync program, once; nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import dspy
+import pytest
+
+from dspy_parallel import limit
+from dspy_parallel.testing import LMServer
+from tests.chaos.faults import FAULTS, RETRIES, is_faulty, item
+from tests.limits.programs import Answer, InThread, OnLoop
+
+NATIVE = importlib.util.find_spec("dspy._vendor.lm15") is not None
+Outcome = tuple[str, str]
+
+
+def outcome_of(result: Any) -> Outcome:
+    """The answer, or the class of the error and its kind, for the texts of DSPy's sync and async errors differ."""
+    if isinstance(result, BaseException):
+        return "error", type(result).__name__
+    return "answer", result.answer
+
+
+def as_sync(server: LMServer, lm: Any, numbers: list[int]) -> dict[int, Outcome]:
+    """What the plain program gives for each item: no bridge, no limit; in threads, as it would take an hour."""
+
+    def call(number: int) -> Outcome:
+        with dspy.context(lm=lm):
+            try:
+                return outcome_of(Answer()(question=item(number)))
+            except Exception as exc:
+                return outcome_of(exc)
+
+    server.reset_stats()
+    with ThreadPoolExecutor(64) as pool:
+        return dict(zip(numbers, pool.map(call, numbers), strict=True))
+
+
+def make_lm(server: LMServer, timeout: float) -> Any:
+    return dspy.LM("openai/any", cache=False, num_retries=RETRIES, timeout=timeout, **server.lm_kwargs())
+
+
+async def bridged(program: Any, lm: Any, count: int, ended: list[int]) -> list[Any]:
+    async def one(number: int) -> Any:
+        try:
+            return await program.acall(question=item(number))
+        finally:
+            ended.append(number)
+
+    with dspy.context(lm=lm):
+        results = await asyncio.gather(*(one(n) for n in range(count)), return_exceptions=True)
+    if hasattr(lm, "aclose"):
+        await lm.aclose()
+    # A task of LiteLLM's own lives as long as the loop.
+    left = [t for t in asyncio.all_tasks() if t is not asyncio.current_task() and "litellm" not in repr(t)]
+    assert not left, f"tasks left: {left}"
+    return results
+
+
+def check(server: LMServer, program: Any, count: int, in_flight: int, timeout: float) -> Any:
+    server.configure(faults=FAULTS)
+    expected = as_sync(server, make_lm(server, timeout), list(range(count)))
+    server.reset_stats()
+    lm = make_lm(server, timeout)
+    held = limit(lm, max_in_flight=in_flight, give_up_after=8.0)
+    ended: list[int] = []
+    results = asyncio.run(asyncio.wait_for(bridged(program, lm, count, ended), 1500))
+
+    assert sorted(ended) == list(range(count)), "lost, or ended twice"
+    different = {n: (outcome_of(r), expected[n]) for n, r in enumerate(results) if outcome_of(r) != expected[n]}
+    assert not different, f"{len(different)} differ from the sync program: {dict(list(different.items())[:10])}"
+    errors = [result for result in results if isinstance(result, BaseException)]
+    assert 0 < len(errors) < 0.05 * count
+
+    stats = server.wait_for(in_flight=0, queued=0)
+    assert stats.completed == count - len(errors), "answered more often than asked"
+    assert set(stats.faults) == {"429", "500", "503", "reset", "stall", "truncated"}
+    assert (held.in_flight, held.waiting) == (0, 0)
+    if NATIVE:
+        server.wait_for(connections=0, timeout=20)
+    print(
+        f"\n{count:,} calls at {in_flight} in flight (server's peak {stats.peak_in_flight}): {len(errors)} ended in "
+        f"the error of the sync program, faults {dict(stats.faults)}, {held.refusals} refusals"
+    )
+    return stats
+
+
+@pytest.mark.usefixtures("no_leaks")
+@pytest.mark.parametrize("program", [OnLoop, InThread], ids=["loop", "thread"])
+def test_chaos(server: LMServer, program: type[Answer]) -> None:
+    """A small storm, on both engines."""
+    check(server, program(), count=400, in_flight=100, timeout=3.0)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("no_leaks")
+def test_chaos_10_000(server: LMServer) -> None:
+    """The whole of it: 10,000 calls at 500 in flight."""
+    stats = check(server, OnLoop(), count=10_000, in_flight=500, timeout=20.0)
+    assert stats.peak_in_flight >= 400
+
+
+def test_the_share_of_faults() -> None:
+    """17 % of the items, as the table above says."""
+    assert sum(is_faulty(n) for n in range(10_000)) == 1700
