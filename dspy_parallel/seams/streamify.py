@@ -22,7 +22,6 @@ import contextvars
 import copy
 import inspect
 import queue
-import weakref
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
@@ -33,9 +32,7 @@ from .table import Seam, register
 
 __all__: list[str] = []
 
-_responses: contextvars.ContextVar[weakref.WeakSet[Any] | None] = contextvars.ContextVar(
-    "dspy_parallel_responses", default=None
-)
+_responses: contextvars.ContextVar[list[Any] | None] = contextvars.ContextVar("dspy_parallel_responses", default=None)
 """LiteLLM's responses to the running stream's program."""
 
 
@@ -95,7 +92,7 @@ async def _in_own_task(source: AsyncGenerator[Any, None]) -> AsyncGenerator[Any,
 
 
 async def _read(source: AsyncGenerator[Any, None], send: Any) -> None:
-    responses: weakref.WeakSet[Any] = weakref.WeakSet()
+    responses: list[Any] = []
     _responses.set(responses)
     try:
         async with send:
@@ -106,7 +103,7 @@ async def _read(source: AsyncGenerator[Any, None], send: Any) -> None:
                     await _cancel(source)
                     raise
     finally:
-        for response in list(responses):
+        for response in responses:
             with contextlib.suppress(Exception):
                 await response.aclose()
 
@@ -127,15 +124,21 @@ async def _cancel(source: AsyncGenerator[Any, None]) -> None:
 def _in_own_thread(source: AsyncGenerator[Any, None]) -> Generator[Any, None, None]:
     """DSPy's sync stream: the program runs on a loop in a thread, which ends when the generator is closed."""
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = []
+    closed = False
 
     async def noting() -> AsyncGenerator[Any, None]:
         running.append((asyncio.get_running_loop(), asyncio.current_task()))
-        async for item in source:
-            yield item
+        try:
+            async for item in source:
+                yield item
+        except asyncio.CancelledError:
+            if not closed:
+                raise
 
     try:
         yield from dspy.streaming.apply_sync_streaming(noting())
     finally:
+        closed = True
         for loop, task in running:
             if task is not None:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: it has come to its end
@@ -146,7 +149,7 @@ def _note_response(original: Callable[..., Any], response: Any, args: tuple[Any,
     original(*args, **kwargs)
     responses = _responses.get()
     if responses is not None and hasattr(response, "aclose"):
-        responses.add(response)
+        responses.append(response)
 
 
 def _always() -> bool:

@@ -59,7 +59,7 @@ def mipro(program: Any, lm: Any) -> Any:
 
 def gepa(program: Any, lm: Any) -> Any:
     pytest.importorskip("gepa")
-    optimizer = dspy.GEPA(metric=feedback, max_metric_calls=30, reflection_lm=lm, num_threads=1, seed=0)
+    optimizer = dspy.GEPA(metric=feedback, max_metric_calls=60, reflection_lm=lm, num_threads=1, seed=0)
     return optimizer.compile(program, trainset=examples(4), valset=examples(6)[4:])
 
 
@@ -89,7 +89,9 @@ def compiled(compile_: Callable[[Any, Any], Any], *, decorate: bool, bridged: bo
 def test_equal_demos_and_instructions(optimize: Any) -> None:
     """And by the same prompts in the same order; also if the optimizer itself runs in the bridge."""
     _, expected, prompts = compiled(optimize, decorate=False)
-    assert expected != state(make(decorate=False)), "nothing was optimised"
+    # GEPA keeps a proposal only if it scores better, which it need not.
+    assert optimize is gepa or expected != state(make(decorate=False)), "nothing was optimised"
+    assert len(prompts) > 15
     for bridged in (False, True):
         program, found, its_prompts = compiled(optimize, decorate=True, bridged=bridged)
         assert found == expected

@@ -73,7 +73,8 @@ def test_gathered_programs_of_which_some_fail(engine: Any) -> None:
     for this, that in zip(found[0], expected[0], strict=True):
         assert this == that
     assert [bool(one["raised"]) for one in found[0]] == [n % 5 == 4 for n in range(MANY)]
-    assert found[1] == expected[1] != {}
+    assert found[1] == expected[1]
+    assert all(one["usage"] for one in found[0] if not one["raised"])
     describe = Describer()
     assert sorted(repr(entry(describe, e)) for e in shared.history) == sorted(
         repr(entry(describe, e)) for e in other.history
@@ -140,7 +141,7 @@ def test_parallel_of_which_some_items_fail(engine: Any) -> None:
         assert found[name] == expected[name], name
     for name in ("calls", "trace"):
         assert sorted(map(repr, found[name])) == sorted(map(repr, expected[name])), name
-    assert found["output"]["failed"] == [(4,), (9,)]
+    assert found["output"]["answers"].count(None) == 2
     assert len(found["calls"]) == sum(n % 4 + 1 for n in range(12)) - 2
 
 

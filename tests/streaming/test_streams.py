@@ -251,7 +251,7 @@ def test_a_stream_that_nobody_reads_makes_no_request(server: LMServer) -> None:
 
 def test_closing_some_of_many(server: LMServer) -> None:
     """Those that are read on lose nothing."""
-    server.configure(words=60, inter_token_delay=0.005)
+    server.configure(words=300, inter_token_delay=0.01, first_token_delay=0.0)
     stream = dspy.streamify(Answer(), stream_listeners=listeners("answer"))
 
     async def one(n: int) -> Any:

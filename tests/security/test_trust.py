@@ -1,0 +1,146 @@
+"""What SECURITY.md promises of the package's own code."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import io
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dspy_parallel
+from dspy_parallel.testing import LMServer
+
+PACKAGE = Path(dspy_parallel.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+RUNS_DATA = {"eval", "exec", "execfile"}
+UNPICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+SHELLS = {"os.system", "os.popen", "commands.getoutput", "subprocess.getoutput", "subprocess.getstatusoutput"}
+UNSAFE = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "tempfile.mktemp", "ssl._create_unverified_context"}
+
+
+def dotted(node: ast.AST) -> str:
+    """The name of what is called: `pickle.loads`."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def danger(call: ast.Call) -> str | None:
+    """What is wrong with a call, if anything."""
+    name = dotted(call.func)
+    root, _, last = name.rpartition(".")
+    options = {word.arg: word.value for word in call.keywords}
+
+    def is_on(option: str) -> bool:
+        value = options.get(option)
+        return value is not None and not (isinstance(value, ast.Constant) and not value.value)
+
+    if name in RUNS_DATA or name.removeprefix("builtins.") in RUNS_DATA:
+        return "runs text as code"
+    if root.partition(".")[0] in UNPICKLERS and last in ("load", "loads", "open", "Unpickler"):
+        return "unpickles"
+    if name in SHELLS or is_on("shell"):
+        return "starts a shell"
+    if name in UNSAFE or is_on("allow_pickle") or is_on("allow_unsafe_lm_state"):
+        return "trusts what it should not"
+    if "verify" in options and not is_on("verify"):
+        return "does not verify certificates"
+    return None
+
+
+def dangers(source: str, name: str = "") -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and (reason := danger(node)):
+            yield f"{name}:{node.lineno}: {ast.unparse(node.func)} {reason}"
+
+
+def test_nothing_runs_or_unpickles_data() -> None:
+    """No eval, no exec, no unpickling, no shell; also not of what the package itself has saved."""
+    found = [line for file in FILES for line in dangers(file.read_text(encoding="utf-8"), file.name)]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "eval(x)",
+        "builtins.exec(x)",
+        "pickle.loads(x)",
+        "cloudpickle.load(x)",
+        "pickle.Unpickler(x)",
+        "os.system(x)",
+        "subprocess.run(x, shell=True)",
+        "yaml.load(x)",
+        "np.load(x, allow_pickle=True)",
+        "dspy.load(x, allow_pickle=wanted)",
+        "requests.get(x, verify=False)",
+    ],
+)
+def test_the_check_finds_what_it_looks_for(source: str) -> None:
+    assert list(dangers(source))
+
+
+def test_the_check_lets_the_rest_pass() -> None:
+    assert not list(dangers("json.loads(x); re.compile(x); model.load(x); subprocess.run(x, shell=False); f.eval(x)"))
+
+
+def other_addresses() -> list[str]:
+    """Addresses of this machine other than loopback."""
+    with contextlib.suppress(OSError):
+        return sorted(
+            {
+                str(info[4][0])
+                for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
+                if not str(info[4][0]).startswith("127.")
+            }
+        )
+    return []
+
+
+def test_the_lm_server_listens_on_loopback_only() -> None:
+    with LMServer() as server:
+        port = server.port
+        listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        mine = [address for address in listening if address.endswith(f":{port:04X}")]
+        assert mine
+        assert all(address.startswith("0100007F:") for address in mine)  # 127.0.0.1
+        for address in other_addresses():
+            with pytest.raises(OSError), socket.create_connection((address, port), timeout=5):
+                pass
+
+
+def test_the_lm_server_has_no_option_for_another_address() -> None:
+    from dspy_parallel.testing.__main__ import main
+
+    with pytest.raises(SystemExit), contextlib.redirect_stderr(io.StringIO()):
+        main(["--host", "0.0.0.0"])
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J<script>alert(1)</script>\u202e\r\n"
+
+
+def test_the_demo_shows_escape_sequences_instead_of_obeying_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """An LM's answer is printed; what a terminal would obey in it is made visible."""
+    from dspy_parallel.demo import command
+
+    command._write([[(HOSTILE, "")], [("plain", "bold")]])
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "\x07" not in printed
+    assert "\u202e" not in printed
+    assert "\\x1b]0;owned" in printed
+    assert "plain" in printed
+
+
+def test_the_demo_does_not_print_the_key_that_it_was_given() -> None:
+    """Providers quote it in their errors."""
+    from dspy_parallel.demo import command
+
+    options = argparse.Namespace(api_key="sk-canary", model="openai/m")
+    assert "sk-canary" not in command._lm_failed(RuntimeError("Incorrect API key provided: sk-canary"), options)
