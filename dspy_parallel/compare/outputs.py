@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -66,8 +67,8 @@ def _equal(one: Any, other: Any) -> bool:
     except Exception:  # arrays and the like
         return repr(one) == repr(other)
     # Without an `__eq__` of its own, an object is equal to nothing but itself: compare what it is made of.
-    is_plain = type(one) is type(other) and type(one).__eq__ is object.__eq__ and hasattr(one, "__dict__")
-    return is_plain and not any(differences(vars(one), vars(other)))
+    is_plain = type(one) is type(other) and vars(object)["__eq__"] is inspect.getattr_static(one, "__eq__")
+    return is_plain and hasattr(one, "__dict__") and not any(differences(vars(one), vars(other)))
 
 
 def _text(owner: Mapping[Any, Any], key: Any) -> str:

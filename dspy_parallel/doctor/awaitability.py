@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import dspy
 
@@ -39,7 +39,7 @@ def module_findings(target: Target, programs: Sequence[Program]) -> Iterator[Fin
 
 
 def _of_class(module: Any) -> Iterator[Finding]:
-    cls = cast("type", module if isinstance(module, type) else type(module))
+    cls: Any = module if isinstance(module, type) else type(module)
     name = cls.__qualname__
     if hasattr(getattr(cls, "aforward", None) or getattr(cls, "acall", None), MARK):
         return

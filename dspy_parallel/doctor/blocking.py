@@ -1,4 +1,4 @@
-"""Calls that block where they stand: on the event loop, or in a bridged program that could otherwise leave its thread."""
+"""Calls that block: on the event loop, or in a bridged program that could otherwise leave its thread."""
 
 from __future__ import annotations
 
@@ -95,6 +95,6 @@ def _in_bridge(program: Program, found: Sequence[tuple[Call, Blocker]]) -> Itera
                 else "The program stays in worker threads, of which each run in flight holds one.",
                 blocker.instead
                 if blocker.instead.startswith("import")
-                else "put it in a function with @offload above it, or teach the bridge its async twin with add_seam().",
+                else "put it in a function with @offload above it, or give it its async twin with add_seam().",
                 call.through,
             )

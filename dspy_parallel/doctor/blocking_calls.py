@@ -83,13 +83,22 @@ _ROWS = (
     _row(rf"_?sqlite3\.(connect|(Connection|Cursor)\.{_QUERIES})", "a database", "left", "aiosqlite"),
     _row(rf"psycopg2?\..*(connect|{_QUERIES})", "a database", "left", "psycopg.AsyncConnection"),
     _row(rf"(pymysql|MySQLdb|mysql\.connector)\..*(connect|{_QUERIES})", "a database", "left", "an async driver"),
-    _row(r"neo4j\._sync\..*\.(run|execute_query|execute_read|execute_write)", "a database", "left", "AsyncGraphDatabase"),
-    _row(r"sqlalchemy\.orm\.session\.Session\.(execute|scalars?|query|get|commit|flush)", "a database", "left", "AsyncSession"),
+    _row(
+        r"neo4j\._sync\..*\.(run|execute_query|execute_read|execute_write)", "a database", "left", "AsyncGraphDatabase"
+    ),
+    _row(
+        r"sqlalchemy\.orm\.session\.Session\.(execute|scalars?|query|get|commit|flush)",
+        "a database",
+        "left",
+        "AsyncSession",
+    ),
     _row(r"sqlalchemy\.engine\.base\.Connection\.(execute|scalars?|commit)", "a database", "left", "AsyncConnection"),
     _row(r"pymongo\.synchronous\..*", "a database", "left", "pymongo.AsyncMongoClient"),
     _row(r"redis\.(client|commands)\..*", "a database", "left", "redis.asyncio"),
     _row(r"botocore\..*", "AWS", "left", f"aioboto3, or {_THREAD}"),
-    _row(r"socket\.(create_connection|socket\.(connect|accept|recv|sendall))", "the network", "left", "asyncio streams"),
+    _row(
+        r"socket\.(create_connection|socket\.(connect|accept|recv|sendall))", "the network", "left", "asyncio streams"
+    ),
     _row(r"_socket\.socket\.(connect|accept|recv|sendall)", "the network", "left", "asyncio streams"),
     _row(r"litellm\.main\.(completion|embedding|text_completion)", "a language model", "thread", "litellm.acompletion"),
     _row(r"openai\.resources\.(?!.*Async).*\.(create|parse)", "a language model", "thread", "openai.AsyncOpenAI"),
@@ -126,7 +135,9 @@ def _of_dspy(call: Call) -> Blocker | None:
     if isinstance(callee, Method) and getattr(callee.function, "__name__", "") == "forward":
         owner = class_of(callee.owner)
         if owner is not None and issubclass(owner, dspy.Module) and _is_dspys_own(owner):
-            return Blocker("a language model", "suspend", f"await {call.text.rpartition('.')[0]}.acall(...)", is_lm=True)
+            return Blocker(
+                "a language model", "suspend", f"await {call.text.rpartition('.')[0]}.acall(...)", is_lm=True
+            )
     return None
 
 

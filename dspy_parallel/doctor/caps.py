@@ -15,7 +15,7 @@ __all__ = ["asyncify_workers", "connections", "default_threads", "is_installed"]
 
 
 def default_threads() -> int:
-    """Threads of an executor that is given no number: asyncio's default one, and LangGraph's without max_concurrency."""
+    """Threads of an executor that is given no number: asyncio's default one, LangGraph's without max_concurrency."""
     count = getattr(os, "process_cpu_count", os.cpu_count)() or 1
     return min(32, count + 4)
 

@@ -23,7 +23,7 @@ def checkpoint_findings(target: Target, programs: Sequence[Program]) -> Iterator
     saver: Any = getattr(target.value, "checkpointer", None)
     if saver is None or isinstance(saver, bool) or is_parallelized(target.value):
         return
-    cls = type(saver)
+    cls: Any = type(saver)
     lacking = [name for name in _METHODS if _needs_thread(cls, name)]
     if not lacking:
         return

@@ -44,7 +44,11 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--input", metavar="FILE", help="JSON: keyword arguments, or a graph's state, to run it with")
     parser.add_argument("--serve", action="store_true", help="let a server on 127.0.0.1 play every dspy.LM")
     parser.add_argument(
-        "--in-flight", type=int, default=1, metavar="N", help="how many runs at the same time there shall be (default: 1)"
+        "--in-flight",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many runs at the same time there shall be (default: 1)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_run, parser=parser)

@@ -80,7 +80,7 @@ def _of_functions(name: str, func: Any, afunc: Any, kind: Any) -> Iterator[Progr
     if engine is not None:
         where, why = "bridge", f"parallelize_graph(engine={engine!r})"
     elif is_sync and func is not None:
-        where, why = "threads", "a sync node; under ainvoke LangGraph runs it in the event loop's default executor"
+        where, why = "threads", "a sync node, in LangGraph's threads"
     else:
         where, why = "loop", "an async node"
     if isinstance(function, dspy.Module):

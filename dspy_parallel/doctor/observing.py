@@ -169,7 +169,7 @@ def _placed(target: Target, program: Program) -> list[Finding]:
             "The program stays in worker threads, of which each run in flight holds one.",
             "take the lock after the call."
             if is_lock
-            else "put the call in a function with @offload above it, or teach the bridge its async twin with add_seam().",
+            else "put the call in a function with @offload above it, or give it its async twin with add_seam().",
         )
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import dspy
 
@@ -83,7 +83,7 @@ def _of_function(function: Any, name: str) -> Program:
 
 def _of_module(module: Any) -> Iterator[Program]:
     """A module's `forward` or own `aforward`, and its tools; submodules are read from there."""
-    cls = cast("type", module if isinstance(module, type) else type(module))
+    cls: Any = module if isinstance(module, type) else type(module)
     name = cls.__qualname__
     generated = getattr(getattr(cls, "aforward", None) or getattr(cls, "acall", None), MARK, None)
     sync, twin = _bound(module, "forward" if hasattr(cls, "forward") else "__call__"), _bound(module, "aforward")

@@ -1,10 +1,11 @@
-"""Reads a program's source, and the helpers that it calls, for every call that it makes and under what circumstances."""
+"""Reads a program's source, and that of its helpers, for every call that it makes and its circumstances."""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import FunctionType, MethodType
 from typing import Any
@@ -78,7 +79,7 @@ def read(program: Any) -> list[Call]:
     elif isinstance(program, MethodType):
         owner = Known(program.__self__)
     elif not isinstance(program, FunctionType) and plain_function(program) is None:
-        owner, program = Known(program), getattr(type(program), "__call__", None)
+        owner, program = Known(program), inspect.getattr_static(type(program), "__call__", None)
     function = plain_function(program)
     calls: list[Call] = []
     if function is not None and is_readable(function):
@@ -108,19 +109,22 @@ class _Reader(ast.NodeVisitor):
         self.seen.add(key)
         reader = _Reader(self.calls, self.seen)
         reader.scope, reader.now = scope, now
-        for part in node.body if isinstance(node.body, list) else [node.body]:
-            reader.visit(part)
+        reader.visit_all(node.body if isinstance(node.body, list) else [node.body])
 
     def place(self, node: ast.AST) -> Place:
         function = self.scope.function
         return Place(function.__code__.co_filename, getattr(node, "lineno", 1), function.__qualname__)
+
+    def visit_all(self, nodes: Sequence[ast.AST]) -> None:
+        for node in nodes:
+            self.visit(node)
 
     # Names
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         self.scope.names[node.name] = Local(node, self.scope)
 
-    visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]
+    visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         """Who knows where it runs; where that is known, see `visit_Call`."""
@@ -153,10 +157,9 @@ class _Reader(ast.NodeVisitor):
     def visit_For(self, node: ast.For | ast.AsyncFor) -> None:
         self.visit(node.iter)
         self.bind(node.target, element(self.scope.resolve(node.iter)))
-        for part in (*node.body, *node.orelse):
-            self.visit(part)
+        self.visit_all([*node.body, *node.orelse])
 
-    visit_AsyncFor = visit_For  # type: ignore[assignment]
+    visit_AsyncFor = visit_For
 
     def visit_comprehension_of(self, node: ast.AST) -> None:
         for clause in getattr(node, "generators", ()):
@@ -184,11 +187,10 @@ class _Reader(ast.NodeVisitor):
             if isinstance(node, ast.With) and issubclass(class_of(value) or object, _HOLDERS):
                 held = (ast.unparse(item.context_expr), self.place(item.context_expr))
                 self.now = _replaced(self.now, locks=(*self.now.locks, held))
-        for part in node.body:
-            self.visit(part)
+        self.visit_all(node.body)
         self.now = before
 
-    visit_AsyncWith = visit_With  # type: ignore[assignment]
+    visit_AsyncWith = visit_With
 
     def visit_Try(self, node: ast.Try) -> None:
         before = self.now
@@ -196,11 +198,9 @@ class _Reader(ast.NodeVisitor):
         if swallowing:
             places = tuple(self.place(handler) for handler in swallowing)
             self.now = _replaced(before, swallowed=(*before.swallowed, *places))
-        for part in node.body:
-            self.visit(part)
+        self.visit_all(node.body)
         self.now = before
-        for part in (*node.handlers, *node.orelse, *node.finalbody):
-            self.visit(part)
+        self.visit_all([*node.handlers, *node.orelse, *node.finalbody])
 
     def swallows(self, handler: ast.ExceptHandler) -> bool:
         caught = self.scope.resolve(handler.type) if handler.type is not None else Known(BaseException)
@@ -214,9 +214,7 @@ class _Reader(ast.NodeVisitor):
         self.visit(node.value)
 
     def visit_Call(self, node: ast.Call) -> None:
-        self.visit(node.func) if not isinstance(node.func, ast.Name) else None
-        for part in (*node.args, *node.keywords):
-            self.visit(part)
+        self.visit_all([node.func, *node.args, *node.keywords])
         callee = self.scope.resolve(node.func)
         receiver = self.scope.resolve(node.func.value) if isinstance(node.func, ast.Attribute) else None
         place = self.place(node)
@@ -278,4 +276,3 @@ class _Reader(ast.NodeVisitor):
 def _replaced(now: _Circumstances, **changes: Any) -> _Circumstances:
     given: dict[str, Any] = {**vars(now), **changes}
     return _Circumstances(**given)
-

@@ -37,20 +37,34 @@ def text(diagnosis: Diagnosis, width: int) -> Iterator[str]:
 
 
 def _kind(diagnosis: Diagnosis) -> str:
-    kinds = {"module": "a dspy.Module", "builder": "a StateGraph", "graph": "a compiled graph", "function": "a function"}
+    kinds = {
+        "module": "a dspy.Module",
+        "builder": "a StateGraph",
+        "graph": "a compiled graph",
+        "function": "a function",
+    }
     return kinds[diagnosis.target.kind]
 
 
 def _programs(programs: Sequence[Program], width: int) -> Iterator[str]:
-    names = min(max((len(p.name) for p in programs), default=0), 32)
+    """One line for each; nodes that share a function share a line."""
+    rows: dict[Any, list[Program]] = {}
     for program in programs:
+        rows.setdefault((program.place, program.kind, program.where, program.engine), []).append(program)
+    named = [(_names(same), same[0]) for same in rows.values()]
+    longest = min(max((len(names) for names, _ in named), default=0), 32)
+    for names, program in named:
         where = _WHERE[program.where] + (f", {program.engine}" if program.engine else "")
-        label = f"  {program.kind:<9}{program.name:<{names}}  runs in {where:<20}"
-        if len(label) + len(program.why) + 2 <= width:
-            yield f"{label}  {program.why}".rstrip()
+        label = f"  {program.kind:<9}{names:<{longest}}  {where:<18}"
+        if len(label) + len(program.why) <= width:
+            yield f"{label}{program.why}".rstrip()
         else:
             yield label.rstrip()
-            yield from textwrap.wrap(program.why, width, initial_indent=" " * 11, subsequent_indent=" " * 11)
+            yield from textwrap.wrap(program.why, width, initial_indent=" " * 13, subsequent_indent=" " * 13)
+
+
+def _names(same: Sequence[Program]) -> str:
+    return same[0].name if len(same) == 1 else f"{same[0].name} … {same[-1].name} ({len(same)})"
 
 
 def _finding(finding: Finding, width: int) -> Iterator[str]:

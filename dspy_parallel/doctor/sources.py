@@ -51,9 +51,7 @@ def plain_function(value: Any) -> FunctionType | None:
             value = value.__wrapped__
         elif isinstance(value, functools.partial):
             value = value.func
-        elif inspect.ismethod(value):
-            value = value.__func__
-        elif isinstance(value, (staticmethod, classmethod)):
+        elif inspect.ismethod(value) or isinstance(value, (staticmethod, classmethod)):
             value = value.__func__
         elif isinstance(value, FunctionType):
             inner = getattr(value, "__overlap_original__", None)

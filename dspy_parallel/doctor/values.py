@@ -111,7 +111,7 @@ class Scope:
 
     def resolve(self, node: ast.AST | None) -> Value | None:
         """The value of an expression; None if it can't be told."""
-        read = _READERS.get(type(node))
+        read = None if node is None else _READERS.get(type(node))
         return read(self, node) if read is not None else None
 
     def parameters(self, node: FunctionNode, owner: Value | None) -> None:
@@ -237,7 +237,7 @@ def _call(scope: Scope, node: ast.Call) -> Value | None:
     if isinstance(callee, Method) and isinstance(callee.function, str):
         return element(callee.owner) if callee.function in ("pop", "get", "values", "items", "copy") else None
     function = callee.function if isinstance(callee, Method) else callee.value if isinstance(callee, Known) else None
-    made = next((cls for maker, cls in _MAKERS.items() if maker is function), None)
+    made: type | None = next((cls for maker, cls in _MAKERS.items() if maker is function), None)
     if made is not None:
         return Made(made, node)
     if isinstance(callee, Known) and isinstance(callee.value, type):
@@ -255,12 +255,12 @@ def _either(scope: Scope, *nodes: ast.expr) -> Value | None:
 
 def _subscript(scope: Scope, node: ast.Subscript) -> Value | None:
     container, index = scope.resolve(node.value), node.slice
-    if isinstance(container, Known) and isinstance(container.value, (list, tuple, dict)):
-        if isinstance(index, ast.Constant):
-            try:
-                return Known(container.value[index.value])
-            except (LookupError, TypeError):
-                return None
+    known: Any = container.value if isinstance(container, Known) else None
+    if isinstance(known, (list, tuple, dict)) and isinstance(index, ast.Constant):
+        try:
+            return Known(known[index.value])
+        except (LookupError, TypeError):
+            return None
     return container if isinstance(index, ast.Slice) else element(container)
 
 
@@ -283,4 +283,3 @@ _READERS: dict[type[ast.AST], Callable[[Scope, Any], Value | None]] = {
     ast.DictComp: lambda scope, node: Many(scope.resolve(node.value)),
     ast.Lambda: lambda scope, node: Local(node, scope),
 }
-

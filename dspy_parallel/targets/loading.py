@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Literal
 
 import dspy
@@ -169,12 +169,15 @@ def _import_file(file: Path) -> ModuleType:
     return module
 
 
-def _candidates(owner: Any) -> str:
-    names = []
-    for name, value in vars(owner).items() if isinstance(owner, ModuleType) else ():
+def _candidates(module: Any) -> str:
+    """The programs that there are, for somebody who has mistyped one."""
+    names: list[str] = []
+    for name, value in vars(module).items() if isinstance(module, ModuleType) else ():
+        is_imported = (isinstance(value, (type, FunctionType))) and value.__module__ != module.__name__
+        if name.startswith("_") or is_imported:
+            continue
         try:
-            is_program = not name.startswith("_") and getattr(value, "__module__", owner.__name__) == owner.__name__
-            if is_program and as_target(value).kind:
+            if as_target(value, name).kind != "function" or isinstance(value, FunctionType):
                 names.append(name)
         except TargetError:
             continue

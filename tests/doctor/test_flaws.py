@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
+from dspy_parallel import uninstall
 from dspy_parallel.doctor.diagnosis import examine
 from dspy_parallel.targets import load_target
 
 HERE = Path(__file__).parent
 FLAWED = sorted((HERE / "flawed").glob("[a-z]*.py"))
 CLEAN = sorted((HERE / "clean").glob("[a-z]*.py"))
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No seams in place before the program is imported, and nothing left on the path after it."""
+    uninstall()
+    monkeypatch.setattr("sys.path", [*sys.path])
 
 
 def planted(file: Path) -> list[tuple[str, int]]:

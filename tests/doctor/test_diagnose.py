@@ -1,0 +1,95 @@
+"""`diagnose()`: targets of every kind, caps of this machine, and the table of blocking calls against the seams."""
+
+from __future__ import annotations
+
+import dspy
+import pytest
+
+from dspy_parallel import async_module, diagnose, install, uninstall
+from dspy_parallel.doctor import caps
+from dspy_parallel.errors import TargetError
+
+
+class Answer(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+
+    def forward(self, question):
+        return self.predict(question=question)
+
+
+class Careless(Answer):
+    def forward(self, question):
+        return super().forward(question + input())
+
+
+def kinds(target, **options):
+    return [finding.kind for finding in diagnose(target, **options)]
+
+
+def test_a_class_an_instance_and_what_is_covered_by_install():
+    assert kinds(Answer) == kinds(Answer()) == ["forward-only"]
+    install()
+    try:
+        assert kinds(Answer) == []
+        assert kinds(dspy.BestOfN(Answer(), N=2, reward_fn=lambda args, pred: 1.0, threshold=1.0)) == []
+    finally:
+        uninstall()
+    (finding,) = diagnose(dspy.BestOfN(Answer(), N=2, reward_fn=lambda args, pred: 1.0, threshold=1.0))
+    assert "install()" in finding.instead
+
+
+def test_forward_is_followed_through_super_and_the_finding_says_how_it_was_reached():
+    class Shouting(Careless):
+        def forward(self, question):
+            return super().forward(question.upper())
+
+    (finding,) = diagnose(async_module(Shouting))
+    assert finding.kind == "blocking-call"
+    assert finding.place.line == Careless.forward.__code__.co_firstlineno + 1
+    assert [place.function.rpartition(".")[2] for place in finding.through] == ["forward"]
+
+
+def test_an_overlapped_module_is_read_like_any_other():
+    class Asking(Answer):
+        def forward(self, question):
+            return self.predict(question=question + input())
+
+    assert kinds(async_module(Asking, overlap=True)) == ["blocking-call"]
+
+
+def test_connections_are_counted_where_nobody_has_widened_the_pool(monkeypatch):
+    monkeypatch.setattr(caps, "is_installed", lambda: False)
+    monkeypatch.setattr(caps, "_constant", lambda module, name: 100)
+    with dspy.context(lm=dspy.LM("openai/any")):
+        assert "connection-cap" in kinds(async_module(Answer), in_flight=101)
+        assert "connection-cap" not in kinds(async_module(Answer), in_flight=100)
+
+
+def test_what_is_no_program_is_said():
+    with pytest.raises(TargetError, match="is an object of type int, which is no program"):
+        diagnose(3)
+    with pytest.raises(TargetError, match="cannot be made without arguments"):
+        diagnose(dspy.Predict, inputs={})
+
+
+def test_calls_that_the_table_says_are_handled_have_a_seam():
+    """The doctor must not call a program clean because of a patch that is not there."""
+    from dspy_parallel import seams
+    from dspy_parallel.seams.table import _table
+
+    seams.install()
+    targets = {seam.target for seam in _table._rows.values()}
+    for needed in (
+        "time:sleep",
+        "requests.sessions:Session.send",
+        "httpx._client:Client.send",
+        "urllib.request:OpenerDirector.open",
+        "urllib3.connectionpool:HTTPConnectionPool.urlopen",
+        "subprocess:Popen.wait",
+        "subprocess:Popen.communicate",
+        "concurrent.futures._base:Future.result",
+        "threading:Thread.join",
+    ):
+        assert needed in targets
