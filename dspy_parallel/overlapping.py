@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from . import bridge
 from .bridge import Engine
 
-__all__ = ["Overlap", "overlapping", "start", "start_sync"]
+__all__ = ["Overlap", "converting", "is_wanted", "overlapping", "start", "start_sync"]
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,18 @@ def enter() -> contextvars.Token[bool]:
 
 
 leave = _inside.reset
+
+
+_wanted: contextvars.ContextVar[bool] = contextvars.ContextVar("dspy_parallel_overlap_wanted", default=False)
+is_wanted = _wanted.get
+"""Whether what is being converted shall overlap."""
+
+
+@contextmanager
+def converting(*, overlap: bool) -> Iterator[None]:
+    """What is converted inside shall overlap, or not."""
+    token = _wanted.set(overlap)
+    try:
+        yield
+    finally:
+        _wanted.reset(token)

@@ -16,6 +16,7 @@ from langgraph.pregel._read import DEFAULT_BOUND
 from .. import seams
 from ..bridge import Engine, check_engine
 from ..errors import DecorationError, UnknownEngineError
+from ..overlapping import converting
 from .branches import convert_branch, convert_writer
 from .compiled import is_parallel, parallel_class, same_name
 from .nodes import convert_runnable
@@ -33,19 +34,25 @@ class _Plan:
 
     engine: Engine
     nodes: Mapping[str, Choice]
+    overlap: bool = False
 
     def choice(self, node: str) -> Choice:
         return self.nodes.get(node, self.engine)
 
     def convert(self, node: str, runnable: Any) -> Any:
         choice = self.choice(node)
-        return runnable if choice == "leave" else convert_runnable(runnable, choice, self.convert_graph)
+        if choice == "leave":
+            return runnable
+        with converting(overlap=self.overlap):
+            return convert_runnable(runnable, choice, self.convert_graph)
 
     def convert_graph(self, graph: Any) -> Any:
-        return converted(graph, self.engine)
+        return converted(graph, self.engine, overlap=self.overlap)
 
 
-def parallelize_graph(graph: G, *, engine: Engine = "auto", nodes: Mapping[str, Choice] | None = None) -> G:
+def parallelize_graph(
+    graph: G, *, engine: Engine = "auto", nodes: Mapping[str, Choice] | None = None, overlap: bool = False
+) -> G:
     """Make a LangGraph run its nodes concurrently: as many as there are, waiting on the event loop, not in threads.
 
     Sync nodes get an async twin in the bridge, so that their DSPy and LangChain calls suspend. Async nodes may call
@@ -63,6 +70,7 @@ def parallelize_graph(graph: G, *, engine: Engine = "auto", nodes: Mapping[str, 
         engine: Where nodes run: `"auto"`, `"loop"` or `"thread"`, see `run()`.
         nodes: Another engine for some nodes, by name, or `"leave"` for nodes that LangGraph shall run as it
             would. A conditional edge goes with the node that it starts at.
+        overlap: Whether independent predictor calls inside one node run at once, see docs/overlap.md.
 
     Returns:
         The graph itself.
@@ -101,7 +109,7 @@ def parallelize_graph(graph: G, *, engine: Engine = "auto", nodes: Mapping[str, 
             )
     check_langgraph()
     seams.install()
-    plan = _Plan(engine, dict(nodes or {}))
+    plan = _Plan(engine, dict(nodes or {}), overlap)
     if isinstance(graph, StateGraph):
         _convert_builder(graph, plan)
     elif isinstance(graph, Pregel):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -172,20 +180,20 @@ def _with_default_error_handler(builder: Any, plan: _Plan, compile: Callable[[],
 
 # Compiled graphs
 
-_converted: weakref.WeakKeyDictionary[Any, dict[Engine, Any]] = weakref.WeakKeyDictionary()
+_converted: weakref.WeakKeyDictionary[Any, dict[tuple[Engine, bool], Any]] = weakref.WeakKeyDictionary()
 
 
-def converted(graph: Any, engine: Engine = "auto") -> Any:
+def converted(graph: Any, engine: Engine = "auto", *, overlap: bool = False) -> Any:
     """A converted copy of a compiled graph, the same one each time; the graph itself if it has been converted."""
     if is_parallel(graph) or not isinstance(graph, Pregel):
         return graph
     copies = _converted.setdefault(graph, {})
-    if engine not in copies:
+    if (engine, overlap) not in copies:
         twin = object.__new__(type(graph))
         vars(twin).update(vars(graph))
-        _convert_compiled(twin, _Plan(engine, {}))
-        copies[engine] = twin
-    return copies[engine]
+        _convert_compiled(twin, _Plan(engine, {}, overlap))
+        copies[engine, overlap] = twin
+    return copies[engine, overlap]
 
 
 def _convert_compiled(graph: Any, plan: _Plan) -> None:

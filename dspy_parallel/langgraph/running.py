@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import Any
 
+from .. import overlapping
 from ..bridge import Engine, is_coroutine_function, is_generator_function, start
 from .swallowing import Carried, NodeRun, current_node
 
@@ -19,13 +20,15 @@ MARK = "__bridge_engine__"
 
 async def run_node(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine) -> Any:
     """Run a node's sync or async function in the bridge, and let LangGraph's own exceptions out as they are."""
-    return await _run(fn, args, kwargs, NodeRun(engine, is_async=is_coroutine_function(fn)))
+    return await _run(fn, args, kwargs, NodeRun(engine, is_async=is_coroutine_function(fn)), start)
 
 
-async def _run(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], node: NodeRun) -> Any:
+async def _run(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], node: NodeRun, begin: Callable[..., Any]
+) -> Any:
     token = current_node.set(node)
     try:
-        result = await start(fn, args, kwargs, node.engine, fn)
+        result = await begin(fn, args, kwargs, node.engine, fn)
         # A lambda around a coroutine function: LangGraph takes it for a sync node, and so did we.
         return await result if type(result) is CoroutineType else result
     except Carried as carried:
@@ -61,9 +64,10 @@ def bridged(fn: Callable[..., Any], engine: Engine) -> Callable[..., Awaitable[A
         return fn
 
     is_async = is_coroutine_function(fn)
+    begin = overlapping.start if overlapping.is_wanted() else start
 
     async def twin(*args: Any, **kwargs: Any) -> Any:
-        return await _run(fn, args, kwargs, NodeRun(engine, is_async=is_async))
+        return await _run(fn, args, kwargs, NodeRun(engine, is_async=is_async), begin)
 
     # Without the function's __dict__: for an object with __call__ that would be all its attributes.
     functools.update_wrapper(twin, fn, updated=())

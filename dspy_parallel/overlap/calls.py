@@ -85,7 +85,7 @@ def apply(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) ->
     declaration = purity.declared(callee)
     if declaration == "ordered":
         raise Halted(f"{_name(callee)} is declared @ordered")
-    if declaration == "pure" and not isinstance(callee, type):
+    if declaration == "pure" and not isinstance(callee, type) and type(callee) is not dspy.Predict:
         return frame.scout.issue(frame, callee, args, kwargs)
     if isinstance(callee, LocalFunction):
         return enter(frame, callee, args, kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,12 +100,26 @@ def _acall(original: Callable[..., Any], predictor: Any, args: tuple[Any, ...], 
 def _begin(predictor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call | None, Any]:
     now = current.get()
     assert now is not None
-    if args or now.session.is_closed or now.side == "scout":
+    if args or now.session.is_closed:
         return None, None
+    if now.side == "scout":
+        return _begin_inside(now, predictor, kwargs)
     place = _place() if now.session.notes_places else None
     call = Call("main", predictor, private_copy(kwargs), place=place)
     now.session.begin(call)
     return call, current.set(Current(now.session, "main", call))
+
+
+def _begin_inside(now: Current, predictor: Any, kwargs: dict[str, Any]) -> tuple[Call | None, Any]:
+    """The scout's own call arrives here; in a module that is declared pure, many do."""
+    outer = now.call
+    assert outer is not None
+    if not outer.is_whole:
+        return None, None
+    path = (*outer.path, len(now.session.calls))
+    call = Call("scout", predictor, private_copy(kwargs), path, outer.place, is_issued=True)
+    now.session.begin(call)
+    return call, current.set(Current(now.session, "scout", call))
 
 
 def _place() -> tuple[str, int] | None:
@@ -122,10 +137,13 @@ _NOT_THE_PROGRAM = str(Path(__file__).parents[1]), str(Path(dspy.__file__).paren
 
 
 def call_ended(call: Call, result: Any = None, failure: BaseException | None = None) -> None:
-    """The main line has the result."""
+    """It has a result."""
     now = current.get()
     assert now is not None
-    now.session.end(call, result, failure)
+    if call.side == "main":
+        now.session.end(call, result, failure)
+    else:
+        call.ended = time.perf_counter()
 
 
 register(

@@ -144,7 +144,7 @@ def _report(session: Session, scout: Scout, program: Any, exception: BaseExcepti
     names = _names(program)
     mains = [call for call in session.calls if call.side == "main"]
     reports = [_of_call(call, session, names) for call in mains]
-    early = [call for call in session.calls if call.side == "scout" and call.is_issued]
+    early = [call for call in session.calls if call.side == "scout" and call.is_issued and not call.is_whole]
     _find_overlaps(reports, session.ended - session.began)
     reasons = [(_written(reason.place), reason.text) for reason in scout.reasons]
     _find_waits(reports, scout.reasons)

@@ -9,10 +9,11 @@ import time
 import types
 from typing import Any, NamedTuple
 
+import dspy
 from dspy.dsp.utils.settings import settings
 from dspy.utils.usage_tracker import UsageTracker
 
-from ..bridge import start
+from ..bridge import run_in_thread, start
 from . import calls, purity
 from .frame import Frame, reachable
 from .outside import Outside, private_copy
@@ -114,12 +115,13 @@ class Scout:
     ) -> Pending:
         self._steps = 0
         path = strand.next_path()
-        is_function = not hasattr(target, "signature")
+        is_predictor = type(target) is dspy.Predict
         outcome = Pending(f"the call on line {place[1]}")
-        wanted: Any = (tuple(args), inputs) if is_function else inputs
+        wanted: Any = inputs if is_predictor else (tuple(args), inputs)
         call = Call("scout", target, private_copy(wanted), path, place, outcome=outcome)
         context = self._context.copy()
-        reason = None if is_function else context.run(self._why_not, strand, target, inputs)
+        call.is_whole = isinstance(target, dspy.Module) and not is_predictor
+        reason = None if not is_predictor else context.run(self._why_not, strand, target, inputs)
         if reason is not None:
             self.reasons.append(Reason(place, reason))
         call.is_issued = reason is None
@@ -144,7 +146,10 @@ class Scout:
         current.set(Current(self.session, "scout", call))
         try:
             with settings.context(**_ISOLATED, trace=[], usage_tracker=UsageTracker(), **overrides):
-                result = await start(_awaited(call.target, args, inputs), (), {}, "auto")
+                if isinstance(call.target, dspy.Module):
+                    result = await start(_awaited(call.target, args, inputs), (), {}, "auto")
+                else:
+                    result = await run_in_thread(call.target, tuple(args), inputs)
         except (asyncio.CancelledError, Halted):
             return
         except Exception as exc:

@@ -13,6 +13,7 @@ import asyncio
 import contextvars
 import threading
 import time
+import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -38,6 +39,7 @@ class Flight:
     issuer: Side
     result: asyncio.Future[Any]
     usage: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    traceback: types.TracebackType | None = None
 
 
 Side = Literal["main", "scout"]
@@ -57,6 +59,17 @@ class Call:
         flights: The requests that it has made at the wire, shared with the twin.
         position: How many of them this side has made or taken.
         outcome: The result, for the scout.
+        task: The scout's work on it.
+        is_entered: Whether the scout's task has reached the predictor.
+        is_issued: Whether the scout makes it, instead of waiting for the main line to make it.
+        is_whole: Whether it is that of a module that is declared pure: its predictors' calls are paired, not itself.
+        has_diverged: Whether the two sides' requests turned out to be different.
+        was_cancelled: Whether it was cancelled in flight.
+        result: What the function or, on the main line, the predictor returned.
+        failure: What it raised.
+        has_ended: Whether it has returned or raised.
+        began: When it was made.
+        ended: When it was done.
     """
 
     side: Side
@@ -71,6 +84,7 @@ class Call:
     task: asyncio.Task[Any] | None = None
     is_entered: bool = False
     is_issued: bool = False
+    is_whole: bool = False
     has_diverged: bool = False
     was_cancelled: bool = False
     result: Any = None
@@ -107,11 +121,15 @@ class Session:
 
     def begin(self, call: Call) -> Call:
         """Enter a call, and pair it if the other side has its twin."""
+        if call.is_whole:
+            self.calls.append(call)
+            return call
         other: Side = "scout" if call.side == "main" else "main"
         with self._lock:
             self.calls.append(call)
             waiting = self._open.get((other, id(call.target)), [])
-            twins = [twin for twin in waiting if _equal(twin.inputs, call.inputs)]
+            # A call that is being cancelled, because the program might never come to it, has no reply to take.
+            twins = [twin for twin in waiting if not twin.was_cancelled and _equal(twin.inputs, call.inputs)]
             if not twins:
                 self._open.setdefault((call.side, id(call.target)), []).append(call)
                 return call

@@ -44,7 +44,9 @@ async def _fly(request: Any, operation: Callable[[], Awaitable[Any]]) -> Any:
             if call.twin is not None:
                 call.twin.has_diverged = True
             return await operation()
-        return await _join(call, flight)
+        return await _join(call, flight, operation)
+    if call.is_whole:
+        raise Halted("an LM is called without a predictor")
     flight = Flight(request, call.side, asyncio.get_running_loop().create_future())
     call.flights.append(flight)
     return await _make(call, flight, operation)
@@ -60,6 +62,7 @@ async def _make(call: Call, flight: Flight, operation: Callable[[], Awaitable[An
                 result = await operation()
     except BaseException as exc:
         if isinstance(exc, Exception):
+            flight.traceback = exc.__traceback__
             flight.result.set_exception(exc)
             flight.result.exception()  # perhaps nobody waits for it: no error then
         else:
@@ -71,13 +74,19 @@ async def _make(call: Call, flight: Flight, operation: Callable[[], Awaitable[An
     return result if call.side == "main" else _own_copy(result)
 
 
-async def _join(call: Call, flight: Flight) -> Any:
+async def _join(call: Call, flight: Flight, operation: Callable[[], Awaitable[Any]]) -> Any:
     try:
         result = await asyncio.shield(flight.result)  # it belongs to the other side, too
+    except asyncio.CancelledError:
+        if flight.result.cancelled() and call.side == "main":
+            call.has_diverged = True  # it was the scout's request that was cancelled, not this one
+            return await operation()
+        raise
     except Exception as exc:
         if call.side == "scout":
             raise Halted("the main line's request failed") from None
-        raise exc
+        # Without the frames that it has passed through on the other side.
+        raise exc.with_traceback(flight.traceback) from exc.__cause__
     finally:
         if call.side == "main" and settings.usage_tracker is not None:
             for model, entries in flight.usage.items():
