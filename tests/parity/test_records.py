@@ -122,10 +122,10 @@ def test_parallel_of_which_some_items_fail(engine: Any) -> None:
             parallel = dspy.Parallel(
                 num_threads=4, max_errors=100, return_failed_examples=True, disable_progress_bar=True
             )
-            results, failed, errors = parallel([(self.steps, (n,)) for n in range(number)])
+            results, failed, errors = parallel([(self.steps, {"number": n}) for n in range(number)])
             return dspy.Prediction(
                 answers=[result and result.answer for result in results],
-                failed=sorted(failed),
+                failed=sorted(map(repr, failed)),
                 errors=sorted(map(repr, errors)),
             )
 
