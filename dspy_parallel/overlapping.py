@@ -39,18 +39,18 @@ async def start(
     how: Overlap = Overlap(),
 ) -> Any:
     """`bridge.start()`, with a scout ahead."""
-    from . import overlap
+    from .overlap.running import run_ahead
 
-    return await overlap.run_ahead(fn, args, kwargs, engine, known_as, how)
+    return await run_ahead(fn, args, kwargs, engine, known_as, how)
 
 
 def start_sync(
     fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine, known_as: Any, how: Overlap
 ) -> Any:
     """The same for sync code: on the running program's loop, or on the one that serves sync callers."""
-    from . import overlap
+    from .overlap.worth import is_worth_it
 
-    if is_inside() or not overlap.is_worth_it(fn):
+    if is_inside() or not is_worth_it(fn):
         return fn(*args, **kwargs)
 
     async def program() -> Any:

@@ -11,6 +11,5 @@ from __future__ import annotations
 from .declarations import ordered, pure
 from .plain import overlapped
 from .report import CallReport, OverlapReport, explain
-from .running import is_worth_it, run_ahead
 
-__all__ = ["CallReport", "OverlapReport", "explain", "is_worth_it", "ordered", "overlapped", "pure", "run_ahead"]
+__all__ = ["CallReport", "OverlapReport", "explain", "ordered", "overlapped", "pure"]
