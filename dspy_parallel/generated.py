@@ -12,7 +12,7 @@ import dspy
 from . import seams
 from .bridge import Engine, is_coroutine_function, is_generator_function, start
 from .errors import DecorationError
-from .overlapping import Overlap, overlapping
+from .overlap.entrance import Overlap, overlapping
 from .seams.twins import is_twin
 
 __all__ = ["check_module", "give_twins", "is_coverable", "look_up", "make_aforward", "remove_overlap", "replaces_call"]

@@ -14,7 +14,7 @@ from . import seams
 from .bridge import Engine, check_engine
 from .errors import DecorationError
 from .generated import check_module, give_twins, is_coverable, look_up, make_aforward, remove_overlap, replaces_call
-from .overlapping import Overlap
+from .overlap.entrance import Overlap
 from .seams import parallelizer
 
 __all__ = ["AsyncModuleMixin", "async_module", "install", "uninstall"]

@@ -6,8 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from . import bridge, overlapping, seams
+from . import bridge, seams
 from .bridge import Engine
+from .overlap import entrance
 
 __all__ = ["run", "run_sync"]
 
@@ -31,7 +32,7 @@ async def run(  # noqa: D103
     seams.install()
     if overlap:
         bridge.check_engine(engine)
-        result: T = await overlapping.start(fn, args, kwargs, engine)
+        result: T = await entrance.start(fn, args, kwargs, engine)
         return result
     return await bridge.run(fn, *args, engine=engine, **kwargs)
 

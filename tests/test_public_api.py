@@ -39,13 +39,12 @@ LAYERS = [
     {"errors", "events"},
     {"bridge"},
     {"seams"},
-    {"programs"},
-    {"modules", "langgraph", "overlap", "limits", "timeline"},
+    {"programs", "modules", "langgraph", "overlap", "limits", "timeline"},
     {"batches"},
     {"targets", "doctor", "compare", "ray", "demo"},
     {"cli"},
 ]
-MIDDLE = 4
+MIDDLE = 3
 """Layer of modules that are not named above."""
 
 FORBIDDEN_NAMES = {"utils", "core", "helpers", "common", "base", "misc"}

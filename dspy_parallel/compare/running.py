@@ -17,7 +17,7 @@ import dspy
 from ..bridge import is_coroutine_function
 from ..errors import TargetError
 from ..modules import async_module
-from ..overlap import run_ahead  # noqa: F401 - imported before the clock starts
+from ..overlap.running import run_ahead  # noqa: F401 - imported before the clock starts
 from ..programs import run
 from ..targets import FIRST_CALL, Target, lms_for_first_calls
 from ..timeline import Timeline, record

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..overlap.report import OverlapReport, _report
+from ..overlap.entrance import Overlap
+from ..overlap.report import OverlapReport, report_of
 from ..overlap.running import run_ahead
 from ..overlap.scout import Reason
-from ..overlapping import Overlap
 from .findings import Finding, Place
 from .programs import Program
 
@@ -46,7 +46,7 @@ async def run_with_scout(program: Any, inputs: Mapping[str, Any], known_as: Any)
 
     await run_ahead(program, (), dict(inputs), "auto", known_as, Overlap(), watch)
     session, scout = seen[0]
-    return Ahead(_report(session, scout, program, None), [r for r in scout.reasons if r.place is not None])
+    return Ahead(report_of(session, scout, program, None), [r for r in scout.reasons if r.place is not None])
 
 
 def told(ahead: Ahead) -> list[str]:

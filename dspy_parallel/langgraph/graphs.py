@@ -16,7 +16,7 @@ from langgraph.pregel._read import DEFAULT_BOUND
 from .. import seams
 from ..bridge import Engine, check_engine
 from ..errors import DecorationError, UnknownEngineError
-from ..overlapping import converting
+from ..overlap.entrance import converting
 from .branches import convert_branch, convert_writer
 from .compiled import is_parallel, parallel_class, same_name
 from .nodes import convert_runnable

@@ -21,8 +21,8 @@ from langchain_core.runnables.config import run_in_executor
 from langgraph._internal._runnable import RunnableCallable, RunnableSeq, set_config_context
 from langgraph.pregel import Pregel
 
-from .. import overlapping
 from ..bridge import Engine, await_
+from ..overlap import entrance
 from ..seams.twins import is_twin
 from .compiled import same_name
 from .running import MARK, bridged, can_be_bridged, run_awaited, run_node
@@ -106,7 +106,7 @@ def _module_twin(module: Any, engine: Engine) -> Any:
     if not (is_twin(cls, "__call__", "acall") and is_twin(cls, "forward", "aforward")) or "forward" in vars(module):
         return bridged(module, engine)
     aforward = getattr(cls, "aforward", None)
-    if aforward is None or overlapping.is_wanted():
+    if aforward is None or entrance.is_wanted():
         return bridged(module, engine)
     if hasattr(aforward, MARK):
         # It has a bridge of its own. Inside another one, its code would never have a thread to be watched in.

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import Any
 
-from .. import overlapping
 from ..bridge import Engine, is_coroutine_function, is_generator_function, start
+from ..overlap import entrance
 from .swallowing import Carried, NodeRun, current_node
 
 __all__ = ["MARK", "bridged", "can_be_bridged", "run_awaited", "run_node"]
@@ -64,7 +64,7 @@ def bridged(fn: Callable[..., Any], engine: Engine) -> Callable[..., Awaitable[A
         return fn
 
     is_async = is_coroutine_function(fn)
-    begin = overlapping.start if overlapping.is_wanted() else start
+    begin = entrance.start if entrance.is_wanted() else start
 
     async def twin(*args: Any, **kwargs: Any) -> Any:
         return await _run(fn, args, kwargs, NodeRun(engine, is_async=is_async), begin)

@@ -8,8 +8,29 @@ calls that it is certain to make, as soon as their inputs are known. Where to re
 
 from __future__ import annotations
 
-from .declarations import ordered, pure
-from .plain import overlapped
-from .report import CallReport, OverlapReport, explain
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .declarations import ordered, pure
+    from .plain import overlapped
+    from .report import CallReport, OverlapReport, explain
 
 __all__ = ["CallReport", "OverlapReport", "explain", "ordered", "overlapped", "pure"]
+
+# Imported when first used: only programs that overlap need the scout.
+_HOMES = {
+    "CallReport": "report",
+    "OverlapReport": "report",
+    "explain": "report",
+    "ordered": "declarations",
+    "overlapped": "plain",
+    "pure": "declarations",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    return value

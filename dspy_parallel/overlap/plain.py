@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from ..overlapping import Overlap, start_sync
+from .entrance import Overlap, start_sync
 
 __all__ = ["overlapped"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import dspy
 
 from ..bridge import run_sync
-from ..overlapping import Overlap
+from .entrance import Overlap
 from .running import run_ahead
 from .scout import Reason, Scout
 from .session import Call, Session
@@ -137,10 +137,11 @@ def explain(program: Any, /, *args: Any, **inputs: Any) -> OverlapReport:
 
     exception: Any = run_sync(once)
     session, scout = seen[0]
-    return _report(session, scout, program, exception)
+    return report_of(session, scout, program, exception)
 
 
-def _report(session: Session, scout: Scout, program: Any, exception: BaseException | None) -> OverlapReport:
+def report_of(session: Session, scout: Scout, program: Any, exception: BaseException | None) -> OverlapReport:
+    """The report of a run that has ended."""
     names = _names(program)
     mains = [call for call in session.calls if call.side == "main"]
     reports = [_of_call(call, session, names) for call in mains]

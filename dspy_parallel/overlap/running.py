@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from .. import bridge, overlapping, seams
+from .. import bridge, seams
 from ..bridge import Engine
-from ..overlapping import Overlap
-from . import predictors, silence, wire  # noqa: F401 - their seams
+from . import entrance, predictors, silence, wire  # noqa: F401 - their seams
+from .entrance import Overlap
 from .scout import Scout
 from .session import Current, Session, current
 from .worth import is_worth_it
@@ -34,7 +34,7 @@ async def run_ahead(
     scout = Scout(session, fn, args, kwargs)
     if watch is not None:
         watch(session, scout)
-    tokens = current.set(Current(session, "main", None)), overlapping.enter()
+    tokens = current.set(Current(session, "main", None)), entrance.enter()
     # The main line goes first. Where it waits for the first time, it is the scout's turn: a program that waits for
     # nothing, or for one thing after the other, loses no time to it.
     ahead = session.loop.call_soon(scout.go)
@@ -45,4 +45,4 @@ async def run_ahead(
         session.close()
         scout.close()
         current.reset(tokens[0])
-        overlapping.leave(tokens[1])
+        entrance.leave(tokens[1])

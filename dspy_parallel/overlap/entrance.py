@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from . import bridge
-from .bridge import Engine
+from .. import bridge
+from ..bridge import Engine
 
 __all__ = ["Overlap", "converting", "is_wanted", "overlapping", "start", "start_sync"]
 
@@ -39,7 +39,7 @@ async def start(
     how: Overlap = Overlap(),
 ) -> Any:
     """`bridge.start()`, with a scout ahead."""
-    from .overlap.running import run_ahead
+    from .running import run_ahead
 
     return await run_ahead(fn, args, kwargs, engine, known_as, how)
 
@@ -48,7 +48,7 @@ def start_sync(
     fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine, known_as: Any, how: Overlap
 ) -> Any:
     """The same for sync code: on the running program's loop, or on the one that serves sync callers."""
-    from .overlap.worth import is_worth_it
+    from .worth import is_worth_it
 
     if is_inside() or not is_worth_it(fn):
         return fn(*args, **kwargs)
