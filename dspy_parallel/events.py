@@ -15,9 +15,23 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["OpenSpan", "Recording", "add", "begin", "carried", "current", "end", "everywhere", "note", "span"]
+__all__ = [
+    "OpenSpan",
+    "Recording",
+    "begin",
+    "carried",
+    "current",
+    "end",
+    "everywhere",
+    "note",
+    "span",
+    "waited",
+]
 
 T = TypeVar("T")
+
+SHORT_SECONDS = 0.0005
+"""Shorter waits are none: a free connection, an empty queue."""
 
 
 class Recording(Protocol):
@@ -121,12 +135,23 @@ def span(kind: str, name: str, **facts: Any) -> Generator[None]:
     end(opened)
 
 
-def add(parent: OpenSpan, kind: str, name: str, start: float, **facts: Any) -> None:
-    """Record what began at `start` (`time.perf_counter()` seconds) and is over now: a wait, say."""
+def waited(name: str, start: float, **facts: Any) -> None:
+    """Record a wait that is over, if anybody does.
+
+    Args:
+        name: What for: `"limit"`, `"connection"`, `"reply"`, `"equal call"`.
+        start: When it began; `time.perf_counter()` seconds.
+        **facts: What else is known.
+    """
+    parent = current()
+    if parent is None:
+        return
     ended = time.perf_counter()
-    added = OpenSpan(parent.recording, parent, kind, name, None, facts)
-    added.start, added.end = start, ended
-    parent.recording.opened(added)
+    if ended - start < SHORT_SECONDS and name != "reply":  # replies are counted
+        return
+    wait = OpenSpan(parent.recording, parent, "wait", name, None, facts)
+    wait.start, wait.end = start, ended
+    parent.recording.opened(wait)
 
 
 def note(kind: str, **facts: Any) -> None:

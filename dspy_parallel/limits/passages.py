@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .. import events
 from ..bridge import await_, in_bridge
 from .assignment import Limit
 from .refusals import is_refusal, retry_after
@@ -62,7 +63,9 @@ class Passage:
             else:
                 self._ended(None)
                 return result
+            started = time.perf_counter()
             await asyncio.sleep(rest)
+            events.waited("limit", started)
 
     def attempt_blocking(self, request: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Any:
         """The same in sync code; inside a bridged program, the waiting is done on the loop."""
@@ -80,17 +83,21 @@ class Passage:
             else:
                 self._ended(None)
                 return result
+            started = time.perf_counter()
             if in_bridge():
                 await_(asyncio.sleep(rest))
             else:
                 time.sleep(rest)
+            events.waited("limit", started)
 
     # Its place
 
     async def enter(self) -> bool:
         """Wait for the turn; False if the time is up."""
+        started = time.perf_counter()
         if not self._is_free() and not await self._gate.enter(self._number, self._seconds_left()):
             return False
+        events.waited("limit", started)
         self._begin()
         return True
 
@@ -102,8 +109,11 @@ class Passage:
             if asyncio._get_running_loop() is not None:
                 # The place may have to be given back by a task of the very loop that would be blocked here.
                 self._gate.enter_at_once()
-            elif not self._gate.enter_blocking(self._number, self._seconds_left()):
-                return False
+            else:
+                started = time.perf_counter()
+                if not self._gate.enter_blocking(self._number, self._seconds_left()):
+                    return False
+                events.waited("limit", started)
         self._begin()
         return True
 

@@ -23,8 +23,6 @@ from .table import Handler, Seam, register
 __all__ = ["watch_dspy"]
 
 _LAYER = "recording"
-SHORT_SECONDS = 0.0005
-"""Shorter waits for a connection are none."""
 
 
 def _is_recorded() -> bool:
@@ -118,15 +116,12 @@ def _told(opened: OpenSpan, args: tuple[Any, ...], kwargs: dict[str, Any], resul
 # --- Waits
 
 
-def _add(name: str, started: float, result: Any = None, error: BaseException | None = None) -> None:
-    parent = events.current()
-    if parent is None or (name == "connection" and time.perf_counter() - started < SHORT_SECONDS):
-        return
+def _waited(name: str, started: float, result: Any = None, error: BaseException | None = None) -> None:
     status = getattr(result, "status", None)
     facts: dict[str, Any] = {"status": status} if isinstance(status, int) else {}
     if error is not None:
         facts["error"] = type(error).__name__
-    events.add(parent, "wait", name, started, **facts)
+    events.waited(name, started, **facts)
 
 
 def _sync_wait(name: str) -> Handler:
@@ -135,9 +130,9 @@ def _sync_wait(name: str) -> Handler:
         try:
             result = original(*args, **kwargs)
         except BaseException as error:
-            _add(name, started, error=error)
+            _waited(name, started, error=error)
             raise
-        _add(name, started, result)
+        _waited(name, started, result)
         return result
 
     return handler
@@ -149,9 +144,9 @@ def _async_wait(name: str) -> Handler:
         try:
             result = await original(*args, **kwargs)
         except BaseException as error:
-            _add(name, started, error=error)
+            _waited(name, started, error=error)
             raise
-        _add(name, started, result)
+        _waited(name, started, result)
         return result
 
     return wait

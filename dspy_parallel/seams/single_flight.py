@@ -12,6 +12,7 @@ two equal calls that are not recognised cost a request.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, Literal
 
 import dspy
@@ -50,9 +51,10 @@ async def call_once(lm: Any, *args: Any, **kwargs: Any) -> Any:
         return await lm.acall(*args, **kwargs)
     patience = PATIENCE
     while (first := _flights.get(key)) is not None:
-        with events.span("wait", "equal call"):
-            # Shielded: whoever waits here may be cancelled alone.
-            ended = await asyncio.shield(first)
+        started = time.perf_counter()
+        # Shielded: whoever waits here may be cancelled alone.
+        ended = await asyncio.shield(first)
+        events.waited("equal call", started)
         patience -= ended == "failed"
         if ended == "filled" or not patience:
             return await lm.acall(*args, **kwargs)

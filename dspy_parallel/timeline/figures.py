@@ -97,22 +97,28 @@ def _lm_of(span: Span, spans: Sequence[Span]) -> Span | None:
 
 
 def waits_by_call(spans: Sequence[Span]) -> dict[int, list[Span]]:
-    """What LM calls waited for other than the LM, by the calls' numbers."""
+    """What LM calls waited for, by the calls' numbers."""
     waits: dict[int, list[Span]] = {}
     for span in spans:
-        if span.kind == "wait" and span.name in LIMIT_WAITS and span.parent is not None:
+        if span.kind == "wait" and span.parent is not None:
             waits.setdefault(span.parent, []).append(span)
     return waits
 
 
 def call_pieces(call: Span, waits: dict[int, list[Span]]) -> list[tuple[float, float]]:
-    """The times at which the call was under way at the LM, as far as is known."""
+    """The times at which the call was under way at the LM, as far as is known.
+
+    Not while it waits for a limit or a connection, nor before that, unless it had a reply by then.
+    """
     pieces: list[tuple[float, float]] = []
-    start = call.start
+    start, replied = call.start, False
     for wait in waits.get(call.id, ()):
-        if wait.start > start:
+        if wait.name not in LIMIT_WAITS:
+            replied = True
+            continue
+        if replied and wait.start > start:
             pieces.append((start, min(wait.start, call.end)))
-        start = max(start, wait.end)
+        start, replied = max(start, wait.end), False
     if call.end > start:
         pieces.append((start, call.end))
     return pieces

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from .critical_path import critical_path
 from .escaping import printable
@@ -49,7 +50,8 @@ def _path(spans: Sequence[Span], most: int = 6) -> str:
         seconds[span.id] = seconds.get(span.id, 0.0) + segment.end - segment.start
     total = sum(seconds.values())
     steps = [spans[number] for number, taken in seconds.items() if taken >= 0.01 * total]
-    names = [printable(_caller(span, spans)) for span in steps]
+    # A predictor and its LM call, one after the other, are one.
+    names = [name for name, _ in groupby(printable(_caller(span, spans)) for span in steps)]
     return " → ".join(names if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"])
 
 

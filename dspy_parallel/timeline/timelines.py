@@ -32,6 +32,7 @@ class Timeline:
 
     Example:
         ```python
+        import tempfile
         import dspy
         from dspy.utils import DummyLM
         from dspy_parallel import Timeline, record
@@ -39,9 +40,10 @@ class Timeline:
         with dspy.context(lm=DummyLM([{"answer": "four"}])), record() as timeline:
             dspy.Predict("question -> answer")(question="2 + 2?")
         assert timeline.figures.lm_calls == 1
-        timeline.save("run.html")  # zoom, hover, search; also run.svg, run.trace.json for Perfetto, and:
-        timeline.save("run.json")
-        assert Timeline.load("run.json").figures.lm_calls == 1
+        with tempfile.TemporaryDirectory() as folder:
+            timeline.save(f"{folder}/run.html")  # zoom, hover, search; also *.svg, *.trace.json for Perfetto, and:
+            timeline.save(f"{folder}/run.json")
+            assert Timeline.load(f"{folder}/run.json").figures.lm_calls == 1
         ```
     """
 

@@ -1,0 +1,73 @@
+"""Blocked event loops are found with file and line; busy and idle ones are not."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+
+import pytest
+
+from dspy_parallel import record
+from tests.loops import LOOP_KINDS, run_on
+
+
+def block(seconds):
+    threading.Event().wait(seconds)  # the line that is to be named
+
+
+LINE = inspect.getsourcelines(block)[1] + 1
+
+
+@pytest.mark.parametrize("kind", LOOP_KINDS)
+def test_code_that_blocks_is_named(kind):
+    async def main():
+        with record() as timeline:
+            await asyncio.sleep(0.05)
+            block(0.3)
+            await asyncio.sleep(0.05)
+        return timeline
+
+    timeline = run_on(kind, main)
+    blocked = [span for span in timeline.spans if span.kind == "blocked"]
+    assert [(s.facts["file"], s.facts["line"], s.facts["function"]) for s in blocked] == [(__file__, LINE, "block")]
+    assert 0.2 < timeline.figures.blocked_seconds < 0.6
+    assert f"test_blocking.py:{LINE}" in str(timeline)
+
+
+async def test_a_block_that_the_recording_ends_with_is_found():
+    with record() as timeline:
+        await asyncio.sleep(0.05)
+        block(0.2)
+    assert [span.facts["line"] for span in timeline.spans] == [LINE]
+
+
+async def test_a_loop_with_much_to_do_is_not_blocked():
+    async def short():
+        for _ in range(200):
+            sum(range(2000))
+            await asyncio.sleep(0)
+
+    with record() as timeline:
+        await asyncio.gather(*(short() for _ in range(20)))
+    assert timeline.figures.blocked_seconds == 0
+
+
+async def test_an_idle_loop_is_not_blocked():
+    with record() as timeline:
+        await asyncio.sleep(0.2)
+    assert timeline.spans == []
+
+
+def test_no_thread_is_left():
+    def watching():
+        return [thread for thread in threading.enumerate() if thread.name == "dspy-parallel-timeline"]
+
+    async def main():
+        with record():
+            await asyncio.sleep(0)
+            assert len(watching()) == 1
+
+    before = len(watching())
+    asyncio.run(main())
+    assert len(watching()) == before == 0

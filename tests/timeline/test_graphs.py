@@ -1,0 +1,124 @@
+"""LangGraph's nodes and steps, in stock and in converted graphs."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+from typing import Annotated
+
+import dspy
+import pytest
+from dspy.utils import DummyLM
+
+from dspy_parallel import record
+
+pytest.importorskip("langgraph")
+
+from langgraph.graph import START, StateGraph
+from langgraph.types import Send
+from typing_extensions import TypedDict
+
+from dspy_parallel.langgraph import parallelize_graph
+
+
+class State(TypedDict):
+    answers: Annotated[list[str], operator.add]
+
+
+class Ask(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    def forward(self, question):
+        return self.ask(question=question)
+
+
+PROGRAM = Ask()
+
+
+def one(state):
+    return {"answers": [PROGRAM(question="one").answer]}
+
+
+def many(state):
+    return {"answers": [PROGRAM(question=str(state)).answer]}
+
+
+def fan_out(state):
+    return [Send("many", number) for number in range(3)]
+
+
+def build(converted):
+    builder = StateGraph(State).add_node("one", one).add_node("many", many).add_edge(START, "one")
+    builder.add_conditional_edges("one", fan_out, ["many"])
+    return (parallelize_graph(builder) if converted else builder).compile()
+
+
+@pytest.mark.parametrize("how", ["invoke", "ainvoke", "stream"])
+@pytest.mark.parametrize("converted", [False, True])
+def test_nodes_and_steps_hold_what_runs_in_them(converted, how):
+    graph = build(converted)
+    with dspy.context(lm=DummyLM([{"answer": "yes"}] * 9)), record() as timeline:
+        if how == "ainvoke":
+            result = asyncio.run(graph.ainvoke({"answers": []}))
+            assert result == {"answers": ["yes"] * 4}
+        elif how == "invoke":
+            assert graph.invoke({"answers": []}) == {"answers": ["yes"] * 4}
+        else:
+            assert len(list(graph.stream({"answers": []}))) == 4
+    spans = timeline.spans
+
+    def above(span, kind):
+        while span.kind != kind:
+            assert span.parent is not None, f"no {kind} around it"
+            span = spans[span.parent]
+        return span
+
+    calls = timeline.lm_calls
+    assert [above(call, "node").name for call in calls] == ["one", "many", "many", "many"]
+    assert len({above(call, "node").id for call in calls}) == 4
+    assert [above(call, "step").name for call in calls] == ["step 1", "step 2", "step 2", "step 2"]
+    assert len({above(call, "graph").id for call in calls}) == 1
+    for node in (span for span in spans if span.kind == "node"):
+        step = spans[node.parent]
+        assert step.start <= node.start <= node.end <= step.end
+
+
+def test_subgraphs_are_graphs_in_nodes():
+    inner = StateGraph(State).add_node("deep", one).add_edge(START, "deep").compile()
+    outer = StateGraph(State).add_node("sub", inner).add_edge(START, "sub").compile()
+    with dspy.context(lm=DummyLM([{"answer": "yes"}] * 9)), record() as timeline:
+        outer.invoke({"answers": []})
+    spans = timeline.spans
+    span, names = timeline.lm_calls[0], []
+    while span is not None:
+        names.append((span.kind, span.name))
+        span = None if span.parent is None else spans[span.parent]
+    kinds = [kind for kind, _ in reversed(names)]
+    assert kinds == ["graph", "step", "node", "graph", "step", "node", "module", "predictor", "lm"]
+
+
+def test_a_stream_that_is_left_leaves_nothing_behind():
+    graph = build(False)
+    with dspy.context(lm=DummyLM([{"answer": "yes"}] * 9)), record() as timeline:
+        for _ in graph.stream({"answers": []}):
+            break
+        PROGRAM(question="outside")
+    last = [span for span in timeline.spans if span.kind == "module"][-1]
+    assert last.parent is None
+
+
+def test_without_a_recording_there_is_no_handler():
+    seen = []
+
+    def node(state, config):
+        seen.append([type(h).__name__ for h in getattr(config.get("callbacks"), "handlers", [])])
+        return {"answers": []}
+
+    graph = StateGraph(State).add_node("node", node).add_edge(START, "node").compile()
+    with record():
+        graph.invoke({"answers": []})
+    graph.invoke({"answers": []})
+    assert seen[0] != []
+    assert seen[1] == []

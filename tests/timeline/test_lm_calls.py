@@ -1,0 +1,109 @@
+"""What is known of an LM call: requests, retries, the cache, waits, text."""
+
+from __future__ import annotations
+
+import asyncio
+
+import dspy
+import pytest
+
+from dspy_parallel import async_module, limit, record
+
+
+class Ask(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    def forward(self, question):
+        return self.ask(question=question)
+
+
+def lm_at(server, **options):
+    return dspy.LM("openai/test", **{"cache": False, **server.lm_kwargs(), **options})
+
+
+def run(how, program, question="?"):
+    if how == "sync":
+        return program(question=question)
+    return asyncio.run(async_module(program, engine="loop").acall(question=question))
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_waiting_for_the_reply_is_a_part_of_the_call(lm_server, how):
+    lm_server.configure(latency=0.1)
+    with dspy.context(lm=lm_at(lm_server)), record() as timeline:
+        run(how, Ask())
+    (call,) = timeline.lm_calls
+    assert call.facts["requests"] == 1
+    (reply,) = [span for span in timeline.spans if span.name == "reply"]
+    assert reply.facts["status"] == 200
+    assert reply.parent == call.id
+    assert reply.seconds >= 0.09
+    assert call.start <= reply.start <= reply.end <= call.end
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_retries_are_counted(lm_server, how):
+    lm_server.configure(faults=[{"kind": "503", "first": 1}])
+    with dspy.context(lm=lm_at(lm_server, num_retries=2)), record() as timeline:
+        run(how, Ask())
+    (call,) = timeline.lm_calls
+    assert (call.facts["requests"], call.facts["retries"]) == (2, 1)
+    assert timeline.figures.retries == 1
+    assert [s.facts["status"] for s in timeline.spans if s.name == "reply"] == [503, 200]
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_answers_from_the_cache_are_marked(lm_server, how):
+    with dspy.context(lm=lm_at(lm_server, cache=True)):
+        with record() as first:
+            run(how, Ask())
+        with record() as second:
+            run(how, Ask())
+    assert "cached" not in first.lm_calls[0].facts
+    assert second.lm_calls[0].facts == {"cached": True}
+    assert (first.figures.cached, second.figures.cached) == (0, 1)
+
+
+async def test_waiting_for_an_equal_call_is_not_lm_time(lm_server):
+    lm_server.configure(hold=True)
+    program = async_module(Ask(), engine="loop")
+    with dspy.context(lm=lm_at(lm_server, cache=True)), record() as timeline:
+        both = asyncio.gather(program.acall(question="same"), program.acall(question="same"))
+        await asyncio.to_thread(lm_server.wait_for, in_flight=1)
+        lm_server.release()
+        await both
+    assert [span.name for span in timeline.spans if span.kind == "wait"].count("equal call") == 1
+    assert timeline.figures.peak_in_flight == 1
+    assert timeline.figures.cached == 1
+
+
+async def test_waiting_for_a_limit_is_lost_time(lm_server):
+    lm_server.configure(latency=0.1)
+    program, lm = async_module(Ask(), engine="loop"), lm_at(lm_server)
+    limit(lm, max_in_flight=1)
+    with dspy.context(lm=lm), record() as timeline:
+        await asyncio.gather(*(program.acall(question=str(number)) for number in range(3)))
+    figures = timeline.figures
+    assert figures.peak_in_flight == 1
+    assert figures.limit_seconds >= 0.25
+    assert "waiting for limits" in str(timeline)
+
+
+SECRETS = ("sk-very-secret", "the question", "an answer")
+
+
+@pytest.mark.parametrize("include_text", [False, True])
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_text_only_if_asked_for_and_keys_never(lm_server, tmp_path, how, include_text):
+    lm_server.configure(replies=[{"fields": {"answer": "an answer"}}])
+    lm = lm_at(lm_server, api_key="sk-very-secret")
+    with dspy.context(lm=lm), record(include_text=include_text) as timeline:
+        run(how, Ask(), "the question")
+        lm("the question", api_key="sk-very-secret", headers={"x": "sk-very-secret"})
+    for name in ("t.html", "t.svg", "t.json", "t.trace.json", "t.txt"):
+        timeline.save(tmp_path / name)
+        written = (tmp_path / name).read_text(encoding="utf-8")
+        found = [secret for secret in SECRETS if secret in written]
+        assert found == (list(SECRETS[1:]) if include_text and name not in ("t.svg", "t.txt") else [])
