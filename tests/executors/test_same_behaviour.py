@@ -227,15 +227,17 @@ def test_a_metric_that_blocks_stays_in_threads_and_others_do_not(lm: StubLM, on_
         return 1.0
 
     program = type("Judged", (Ask,), {})()
-    with pytest.warns(dspy_parallel.BlockingWarning, match="blocking"):
+    evaluate = dspy.Evaluate(devset=examples(8), metric=blocking, num_threads=8)
+
+    def until_found_out() -> None:
         for _ in range(12):
-            assert (
-                on_loop(lambda: dspy.Evaluate(devset=examples(8), metric=blocking, num_threads=8)(program)).score == 100
-            )
+            assert on_loop(lambda: evaluate(program)).score == 100
             if any("blocking" in name and state == "thread" for name, state in states()):
-                break
-        else:
-            pytest.fail(str(states()))
+                return
+        pytest.fail(str(states()))
+
+    with pytest.warns(dspy_parallel.BlockingWarning, match="blocking"):
+        until_found_out()
     for _ in range(3):
         on_loop(lambda: dspy.Evaluate(devset=examples(30), metric=exact, num_threads=4)(program))
     assert [state for name, state in states() if "Judged" in name and "exact" in name] == ["loop"]
