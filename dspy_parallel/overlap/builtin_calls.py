@@ -12,7 +12,7 @@ from typing import Any
 
 from . import attributes, calls, expressions, purity, targets
 from .facts import MUTATORS
-from .frame import Frame, LocalFunction, blockers, reachable
+from .frame import Frame, LocalFunction, reachable
 from .strands import Halted, Pending, Strand
 
 __all__ = ["lazy", "method", "pure", "structural"]
@@ -234,10 +234,7 @@ def pure(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> 
             return named["default"]
         return items[callee(range(len(items)), key=functools.partial(_pick, known))]
 
-    boxes = reachable([*args, *kwargs.values()])
-    if any(blockers(frame.strand, arg) for arg in args) or key is not None:
-        return frame.strand.fork(keyed, what, boxes)
-    return keyed(frame.strand)
+    return frame.strand.fork(keyed, what, reachable([*args, *kwargs.values()]))
 
 
 def _pick(known: list[Any], index: int) -> Any:

@@ -12,8 +12,8 @@ import dspy
 import pydantic
 
 from . import attributes, builtin_calls, expressions, purity, regards, statements
-from .facts import MUTATORS, parameters_of
-from .frame import Frame, LocalFunction, reachable
+from .facts import MUTATORS, facts_of, parameters_of
+from .frame import Frame, LocalFunction, blockers, reachable
 from .sources import source_of
 from .strands import Halted, Pending, Strand
 
@@ -207,11 +207,19 @@ def enter(frame: Frame, function: Any, args: Any, kwargs: dict[str, Any]) -> Any
 
     first = names[parameters_of(node.args)[0]] if args and not isinstance(function, LocalFunction) else None
     regard = regards.of_function(frame, function, first)
-    if regard.is_opaque:
+    if regard.is_opaque or not (regard.may_call or _finds_pending(frame, function, node, names)):
         return run(frame.strand)
     reads = reachable([*names.values(), *([function] if isinstance(function, LocalFunction) else [])])
     what = f"what `{getattr(node, 'name', 'a lambda')}` returns"
     return frame.strand.fork(run, what, reads, regard.writes(reads))
+
+
+def _finds_pending(frame: Frame, function: Any, node: Any, names: dict[str, Any]) -> bool:
+    """Whether a function may come across a value that is not there yet."""
+    values = [*names.values()]
+    if isinstance(function, LocalFunction):
+        values += function.frame.values_of(facts_of(node.body).loads)
+    return any(blockers(frame.strand, value) for value in values)
 
 
 def bind(

@@ -216,7 +216,10 @@ def fork(frame: Frame, node: ast.AST, work: Callable[[Frame], Any], what: str) -
     regard = regards.of(frame, facts)
     if facts.stores or regard.is_opaque:
         return work(frame)
-    reads = reachable(frame.values_of(facts.loads))
+    values = frame.values_of(facts.loads)
+    if not regard.may_call and not any(blockers(frame.strand, value) for value in values):
+        return work(frame)
+    reads = reachable(values)
     return frame.strand.fork(lambda strand: work(frame.at(strand)), what, reads, regard.writes(reads))
 
 

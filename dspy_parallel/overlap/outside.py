@@ -26,6 +26,9 @@ MAX_OBJECTS = 300
 MAX_ITEMS = 1000
 """How much is looked at before the program begins. What is beyond is read when it is needed."""
 
+_GROWING = frozenset({"history", "callbacks", "traces"})
+"""Attributes of modules that programs have no business with, and that can be long."""
+
 MISSING = object()
 
 
@@ -63,7 +66,7 @@ class Outside:
                 count += 1
                 attributes = dict(vars(value))
                 self._attributes[id(value)] = value, attributes
-                todo += attributes.values()
+                todo += [item for name, item in attributes.items() if name not in _GROWING]
 
     def own(self, value: Any) -> Any:
         """Take what was made for the scout alone, a prediction for instance; return it."""

@@ -33,6 +33,9 @@ def why_not(predictor: Any, inputs: dict[str, Any]) -> str | None:
     if adapter is not None and getattr(adapter, "callbacks", None):
         return "the adapter has callbacks of its own"
     lm = inputs.get("lm") or predictor.lm or settings.lm
+    options = {**getattr(lm, "kwargs", {}), **predictor.config, **(inputs.get("config") or {})}
+    if options.get("rollout_id") is not None and not options.get("temperature"):
+        return "DSPy is going to warn, once, of a rollout_id without a temperature"
     return _why_not_lm(lm)
 
 

@@ -124,6 +124,8 @@ def is_pure_function(fn: Any) -> bool:
     if key in _PURE_FUNCTIONS:
         return True
     name = getattr(fn, "__name__", None)
+    if isinstance(fn, types.BuiltinMethodType) and isinstance(fn.__self__, type):
+        return fn.__self__ in _SCALARS or fn.__self__ in CONTAINERS  # dict.fromkeys, str.maketrans
     return name is not None and any(getattr(module, name, None) is fn for module in _PURE_MODULES)
 
 

@@ -21,7 +21,7 @@ from .outside import MISSING
 from .sources import source_of
 from .strands import Halted, Pending
 
-__all__ = ["Regard", "is_known_method", "of", "of_function"]
+__all__ = ["Regard", "is_known_method", "of", "of_callee", "of_function"]
 
 _UNKNOWN = object()
 _METHODS = frozenset(
@@ -39,11 +39,13 @@ class Regard:
         is_opaque: Whether it must have run before anything after it may be looked at.
         written: What it may change: containers that are to be got at from these.
         writes_all: Whether it may change whatever it can get at.
+        may_call: Whether it may call a predictor, or something that is found out only when it runs.
     """
 
     is_opaque: bool = False
     written: list[Any] = field(default_factory=list)
     writes_all: bool = False
+    may_call: bool = False
 
     def writes(self, reads: Sequence[Any]) -> list[Any]:
         """Of the containers that it may look into, those that it may change."""
@@ -65,6 +67,7 @@ def of(frame: Frame, facts: Facts) -> Regard:
         if inner.is_opaque:
             return inner
         regard.writes_all |= inner.writes_all
+        regard.may_call |= inner.may_call
     return regard
 
 
@@ -75,11 +78,11 @@ def of_function(frame: Frame, function: Any, first: Any = _UNKNOWN) -> Regard:
         body = function.node.body
         facts = facts_of(body)
         inner = of(function.frame, facts)
-        return Regard(inner.is_opaque, writes_all=inner.writes_all or bool(facts.writes))
+        return _from_outside(inner, facts)
     memo, key = frame.scout.regards, (id(function.__code__), id(first))
     known = memo.get(key)
     if known is None:
-        memo[key] = Regard()  # should it call itself
+        memo[key] = Regard(may_call=True)  # should it call itself
         known = memo[key] = _look_into(frame, function, first)
     return known
 
@@ -93,37 +96,46 @@ def _look_into(frame: Frame, function: types.FunctionType, first: Any) -> Regard
     facts = facts_of(source.node.body)
     inner = of(Frame(frame.scout, frame.strand, known, function=function), facts)
     # Names that are neither parameters nor made here may stand for anything.
-    return Regard(inner.is_opaque, writes_all=inner.writes_all or bool(facts.writes))
+    return _from_outside(inner, facts)
+
+
+def _from_outside(inner: Regard, facts: Facts) -> Regard:
+    return Regard(inner.is_opaque, writes_all=inner.writes_all or bool(facts.writes), may_call=inner.may_call)
 
 
 def _of_call(frame: Frame, call: ast.Call) -> Regard:
     callee = _peek(frame, call.func)
     if callee is not _UNKNOWN:
-        return _of_callee(frame, callee)
+        return of_callee(frame, callee)
     if isinstance(call.func, ast.Attribute):
         return Regard(is_opaque=not is_known_method(call.func.attr))
-    return Regard()  # a name of the piece's own: found out when it runs
+    return Regard(may_call=True)  # a name of the piece's own: found out when it runs
 
 
-def _of_callee(frame: Frame, callee: Any) -> Regard:
+def of_callee(frame: Frame, callee: Any) -> Regard:
+    """For calling something."""
     callee = getattr(callee, "__overlap_original__", callee) if isinstance(callee, types.FunctionType) else callee
     while isinstance(callee, functools.partial):
         callee = callee.func
     declaration = purity.declared(callee)
     if declaration is not None:
-        return Regard(is_opaque=declaration == "ordered")
+        return Regard(is_opaque=declaration == "ordered", may_call=True)
     if isinstance(callee, LocalFunction):
         return of_function(frame, callee)
     if isinstance(callee, dspy.Module):
         if type(callee) is dspy.Predict:
-            return Regard()
+            return Regard(may_call=True)
         forward: Any = vars(callee).get("forward") or getattr(type(callee), "forward", None)
         if isinstance(forward, types.MethodType):
             forward = forward.__func__
         return of_function(frame, forward, callee) if isinstance(forward, types.FunctionType) else Regard(True)
+    if callee is map or callee is filter:
+        return Regard(may_call=True)
     if purity.is_structural(callee) or purity.is_pure_function(callee) or purity.is_silent(callee):
         return Regard()
-    if purity.is_harmless(callee) or (isinstance(callee, type) and purity.is_pure_class(callee)):
+    if purity.is_harmless(callee):
+        return Regard(may_call=True)
+    if isinstance(callee, type) and purity.is_pure_class(callee):
         return Regard()
     if isinstance(callee, types.MethodType) and isinstance(callee.__func__, types.FunctionType):
         if callee.__func__.__module__.startswith("dspy."):

@@ -28,7 +28,8 @@ async def run_ahead(
 ) -> Any:
     """`bridge.start()`, with a scout ahead if there is none yet and it can gain anything."""
     seams.install()
-    if current.get() is not None or (watch is None and not is_worth_it(fn)):
+    outer = current.get()
+    if (outer is not None and not outer.session.is_closed) or (watch is None and not is_worth_it(fn)):
         return await bridge.start(fn, args, kwargs, engine, known_as)
     session = Session(asyncio.get_running_loop())
     scout = Scout(session, fn, args, kwargs)

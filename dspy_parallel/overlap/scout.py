@@ -66,18 +66,21 @@ class Scout:
         if isinstance(function, functools.partial):  # `forward` of a module
             self._function = function.func
             self._args, self._kwargs = (*function.args, *args), {**function.keywords, **kwargs}
-        self.outside.freeze(*_seen_by(self._function), self._args, self._kwargs)
+        try:
+            self.outside.freeze(*_seen_by(self._function), self._args, self._kwargs)
+        except Exception as exc:  # an object that cannot be looked at: its program runs without a scout
+            self._strands.failed((), exc)
         session.on_result = self._resolve
         session.on_failure = self._strands.failed
 
     def go(self) -> None:
         """Run ahead, as far as that goes for now."""
-        if self.session.is_closed:
+        if self.session.is_closed or self._strands.is_halted:
             return
-        args = [self.outside.adopt(arg) for arg in self._args]
-        kwargs = {name: self.outside.adopt(value) for name, value in self._kwargs.items()}
 
         def program(strand: Strand) -> Any:
+            args = [self.outside.adopt(arg) for arg in self._args]
+            kwargs = {name: self.outside.adopt(value) for name, value in self._kwargs.items()}
             return calls.apply(Frame(self, strand, {}, function=_NO_FUNCTION), self._function, args, kwargs)
 
         self._strands.start(program)
@@ -150,9 +153,9 @@ class Scout:
                     result = await start(_awaited(call.target, args, inputs), (), {}, "auto")
                 else:
                     result = await run_in_thread(call.target, tuple(args), inputs)
-        except (asyncio.CancelledError, Halted):
+        except asyncio.CancelledError:
             return
-        except Exception as exc:
+        except (Exception, Halted) as exc:
             call.failure, call.has_ended = exc, True
             self._strands.failed(call.path, exc, call.place)
             return

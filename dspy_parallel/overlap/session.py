@@ -115,6 +115,7 @@ class Session:
         self.notes_places = False
         self.calls: list[Call] = []
         self._open: dict[tuple[Side, int], list[Call]] = {}
+        self._mains_ahead = 0
         self._lock = threading.Lock()
         self.on_result: Callable[[Pending, Any], None] = lambda pending, value: None
         self.on_failure: Callable[[Path, BaseException, Any], None] = lambda path, exc, place: None
@@ -131,10 +132,12 @@ class Session:
             # A call that is being cancelled, because the program might never come to it, has no reply to take.
             twins = [twin for twin in waiting if not twin.was_cancelled and _equal(twin.inputs, call.inputs)]
             if not twins:
+                self._mains_ahead += call.side == "main"
                 self._open.setdefault((call.side, id(call.target)), []).append(call)
                 return call
             twin = min(twins, key=lambda call: call.path) if other == "scout" else twins[0]
             waiting.remove(twin)
+            self._mains_ahead -= twin.side == "main"
             call.twin, twin.twin = twin, call
         if twin.is_issued or call.is_issued:
             call.flights = twin.flights
@@ -165,8 +168,7 @@ class Session:
 
     def is_main_ahead(self) -> bool:
         """Whether the main line has made a call that the scout has not come to."""
-        with self._lock:
-            return any(calls for (side, _), calls in self._open.items() if side == "main")
+        return self._mains_ahead > 0
 
     def cancel(self, after: Path | None = None) -> None:
         """Cancel the scout's calls that the main line has not come to; of those, the ones after a place."""

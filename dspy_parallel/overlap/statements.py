@@ -52,6 +52,8 @@ def region(frame: Frame, node: ast.AST | Sequence[ast.stmt], work: Callable[[Fra
     regard = regards.of(frame, facts)
     if regard.is_opaque:
         return work(frame)
+    if not regard.may_call and not any(blockers(frame.strand, value) for value in frame.values_of(facts.loads)):
+        return work(frame)
     reads = reachable(frame.values_of(facts.loads | facts.stores))
 
     def in_strand(strand: Strand) -> dict[str, Any]:
