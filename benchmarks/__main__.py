@@ -12,12 +12,12 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 
-from benchmarks import blocking, heartbeat, in_flight, machine, overlap, suspended
+from benchmarks import blocking, heartbeat, in_flight, limits, machine, overlap, suspended
 from benchmarks.contenders import BASELINE
 from benchmarks.workload import engines, make_lm, start_server
 from dspy_parallel.testing import LMServer
 
-PARTS = ("in_flight", "heartbeat", "blocking", "suspended", "langgraph", "overlap")
+PARTS = ("in_flight", "heartbeat", "blocking", "suspended", "langgraph", "overlap", "limits")
 
 
 def _progress(started: float, text: str) -> None:
@@ -63,9 +63,19 @@ async def _run(parts: list[str], *, quick: bool, pinned: bool) -> None:
             await _langgraph(server, quick, partial(_progress, started))
         if "overlap" in parts:
             await _overlap(server, quick, partial(_progress, started))
+        if "limits" in parts:
+            await asyncio.to_thread(_limits, server, quick, partial(_progress, started))
         _progress(started, "done")
     finally:
         server.stop()
+
+
+def _limits(server: LMServer, quick: bool, progress: Callable[[str], None]) -> None:
+    count = 200 if quick else 2000
+    progress("limits: fan-out")
+    limits.show_fan_out(limits.fan_out(server, count), count)
+    progress("limits: a server that refuses")
+    limits.show_admission(limits.admission(server, count, latency=0.1 if quick else 1.0), count)
 
 
 async def _langgraph(server: LMServer, quick: bool, progress: Callable[[str], None]) -> None:
@@ -80,12 +90,11 @@ async def _langgraph(server: LMServer, quick: bool, progress: Callable[[str], No
 
 
 async def _overlap(server: LMServer, quick: bool, progress: Callable[[str], None]) -> None:
-    latency = 0.1 if quick else 0.3
-    server.configure(latency=latency)
+    latency = 0.1 if quick else 0.25
     measured = []
     for program in overlap.programs(quick):
         progress(f"overlap, {program}")
-        measured.append(await overlap.measure(program, server, 1 if quick else 3))
+        measured.append(await overlap.measure(program, server, 1 if quick else 2, latency))
     overlap.show(measured, latency)
     alone, beside = await overlap.idle(200)
     print(f"A run without LM calls: {alone * 1e6:.0f} us, {beside * 1e6:.0f} us with overlap.")

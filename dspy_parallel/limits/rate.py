@@ -8,10 +8,11 @@ __all__ = ["Rate"]
 
 
 class Rate:
-    """Spreads requests evenly, after a burst of one second's worth.
+    """Spreads requests evenly; what was not used in a tenth of a second may be made up for.
 
-    Providers that allow 3,000 a minute often count 50 a second. And no minute may see more than was asked for, so the
-    burst is taken from the rate: of 3,000, 2,951 follow each other evenly and 49 may come early.
+    Providers that allow 3,000 a minute often count 50 a second. And requests that begin together end together, and
+    then all wait for the CPU. No minute may see more than was asked for, so the burst is taken from the rate: of
+    3,000, 2,996 follow each other evenly and 4 may come early.
     """
 
     def __init__(self, per_minute: int) -> None:
@@ -23,7 +24,7 @@ class Rate:
                 "requests_per_minute needs the package throttled-py. Install it with: pip install "
                 "'dspy-parallel[limits]'."
             ) from exc
-        burst = max(1, per_minute // 60)
+        burst = max(1, per_minute // 600)
         quota = per_min(per_minute - burst + 1, burst=burst)
         self._throttled = Throttled(key="lm", using="gcra", quota=quota, store=MemoryStore())
 

@@ -112,6 +112,11 @@ with LMServer(latency=0.001) as server:
 """,
     "dspy.Parallel in a program in dspy.Parallel": """
 install()
+# tqdm's list of progress bars does not stand several threads that make some (KeyError: weakref), also in stock DSPy.
+from unittest.mock import MagicMock
+import tqdm
+tqdm.tqdm = MagicMock()
+
 class Fan(dspy.Module):
     def __init__(self, inner):
         super().__init__()

@@ -17,7 +17,7 @@ from dspy_parallel.testing import LMServer
 from tests.bridge.children import run_child
 from tests.limits.programs import WAYS, make_lm
 
-NATIVE = importlib.util.find_spec("dspy._vendor.lm15") is not None
+NATIVE = importlib.util.find_spec("dspy.clients.execution") is not None
 
 
 @pytest.fixture

@@ -154,11 +154,11 @@ def test_control_exceptions_through_programs(program: type[Answer]) -> None:
     """Out of a bridged program and of a plain one."""
     lm = Interrupting()
     held = limit(lm, max_in_flight=1)
+    call = (
+        (lambda: asyncio.run(program().acall(question="?"))) if program is OnLoop else lambda: program()(question="?")
+    )
     with dspy.context(lm=lm), pytest.raises(Stop) as caught:
-        if program is OnLoop:
-            asyncio.run(program().acall(question="?"))
-        else:
-            program()(question="?")
+        call()
     assert caught.value is lm.raised
     assert (held.in_flight, held.waiting) == (0, 0)
 
