@@ -14,7 +14,7 @@ __all__ = ["Progress"]
 EVERY_SECONDS = 0.2
 
 
-class _Bar(tqdm.tqdm):  # type: ignore[misc]
+class _Bar(tqdm.tqdm):
     monitor_interval = 0  # no thread that looks after slow bars: this one is not redrawn by count
 
 

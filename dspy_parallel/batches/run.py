@@ -109,8 +109,9 @@ class Run:
             heapq.heappush(self._ready, flying)
             self._progress.finished(self.in_flight, resumed=True)
         else:
-            self.in_flight += 1
+            # In this order: a Ctrl-C in between must not have us wait for what was never started.
             self._flight.launch(flying)
+            self.in_flight += 1
 
     @property
     def is_full(self) -> bool:

@@ -237,12 +237,13 @@ async def abatch(
         else:
             for example in examples:
                 run.add(example)
+                for item in run.ready():
+                    yield item
                 while run.is_full:
+                    await landed.wait()
+                    landed.clear()
                     for item in run.ready():
                         yield item
-                    if run.is_full:
-                        await landed.wait()
-                        landed.clear()
         while run.in_flight:
             for item in run.ready():
                 yield item

@@ -58,6 +58,25 @@ def test_a_generator_and_async_code_resume_as_well(lm: StubLM, tmp_path: Path) -
     assert lm.asked == ["q5"]
 
 
+def test_results_of_an_earlier_run_are_handed_out_while_rows_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    batch(identity, [(n,) for n in range(50)], progress=False, resume=file)
+    read: list[int] = []
+
+    def rows() -> Any:
+        for number in range(50):
+            read.append(number)
+            yield (number,)
+
+    async def main() -> None:
+        async for item in abatch(identity, rows(), max_in_flight=5, progress=False, resume=file):
+            assert item.result == item.index == read[-1]
+
+    asyncio.run(main())
+    for item in iter_batch(identity, rows(), max_in_flight=5, progress=False, resume=file):
+        assert item.index == read[-1]
+
+
 def test_equal_examples_have_results_of_their_own(tmp_path: Path) -> None:
     calls = []
 
