@@ -1,0 +1,88 @@
+"""What `record()` costs: CPU per LM call with and without it, taken in turn, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import dspy
+from dspy.utils.callback import BaseCallback
+
+from benchmarks import table
+from benchmarks.contenders import Run, make
+from benchmarks.measure import Ratio, ratio
+from benchmarks.workload import WORKLOADS, documents, engines, make_lm
+from dspy_parallel import record
+from dspy_parallel.testing import LMServer
+
+__all__ = ["OFF", "ON", "SIDES", "WAYS", "measure", "show", "tables"]
+
+OFF, ON = "not recorded", "record()"
+SIDES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    OFF: nullcontext,
+    ON: record,
+    "an empty DSPy callback": lambda: dspy.context(callbacks=[BaseCallback()]),
+}
+WAYS = {"ours, loop": 100, "sequential sync": 1}
+"""Contenders, with the number of programs in flight."""
+CALLS = 2
+"""LM calls of the program "extract"."""
+
+
+async def _cpu(run: Run, batches: list[list[str]]) -> float:
+    gc.collect()
+    started = time.process_time()
+    for batch in batches:
+        await run(batch)
+    return (time.process_time() - started) / sum(map(len, batches)) / CALLS
+
+
+async def measure(server: LMServer, engine: str, way: str, rounds: int, runs: int) -> dict[str, list[float]]:
+    """CPU seconds per LM call of each side, round by round."""
+    server.configure(latency=0.005)
+    lm, new = make_lm(server, engine), documents(f"recording-{engine}-{way}")
+    run, width = make(way, WORKLOADS["extract"], lm), WAYS[way]
+    samples: dict[str, list[float]] = {name: [] for name in SIDES}
+
+    def batches() -> list[list[str]]:
+        texts = new(runs)
+        return [texts[at : at + width] for at in range(0, runs, width)] if width > 1 else [texts]
+
+    await _cpu(run, batches())  # first uses
+    names = list(SIDES)
+    for number in range(rounds):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            with SIDES[name]():
+                samples[name].append(await _cpu(run, batches()))
+    return samples
+
+
+def show(way: str, engine: str, samples: dict[str, list[float]]) -> dict[str, Ratio]:
+    """Print the table; return each side's ratio to no recording."""
+    found = {name: ratio(own, samples[OFF]) for name, own in samples.items()}
+    table.show(
+        f"CPU of one LM call, {engine} LM, {way}, {WAYS[way]} in flight",
+        ("", "ms", "× without"),
+        [(name, f"{1e3 * sorted(own)[len(own) // 2]:.3f}", str(found[name])) for name, own in samples.items()],
+    )
+    return found
+
+
+async def tables(server: LMServer, *, quick: bool) -> None:
+    """Both ways, on the first engine: DSPy's native one, where there is one."""
+    for way in WAYS:
+        show(way, engines()[0], await measure(server, engines()[0], way, 3 if quick else 11, 100 if quick else 300))
+
+
+if __name__ == "__main__":
+    from benchmarks.workload import start_server
+
+    running = start_server(latency=0.005)
+    try:
+        asyncio.run(tables(running, quick=False))
+    finally:
+        running.stop()
