@@ -12,12 +12,12 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 
-from benchmarks import blocking, heartbeat, in_flight, limits, machine, overlap, suspended
+from benchmarks import blocking, heartbeat, in_flight, limits, machine, overlap, recording, suspended
 from benchmarks.contenders import BASELINE
 from benchmarks.workload import engines, make_lm, start_server
 from dspy_parallel.testing import LMServer
 
-PARTS = ("in_flight", "heartbeat", "blocking", "suspended", "langgraph", "overlap", "limits")
+PARTS = ("in_flight", "heartbeat", "blocking", "suspended", "langgraph", "overlap", "limits", "recording")
 
 
 def _progress(started: float, text: str) -> None:
@@ -65,6 +65,9 @@ async def _run(parts: list[str], *, quick: bool, pinned: bool) -> None:
             await _overlap(server, quick, partial(_progress, started))
         if "limits" in parts:
             await asyncio.to_thread(_limits, server, quick, partial(_progress, started))
+        if "recording" in parts:
+            _progress(started, "recording")
+            await recording.tables(server, quick=quick)
         _progress(started, "done")
     finally:
         server.stop()
