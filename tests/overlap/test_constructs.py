@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import dspy
 import pytest
 
+from dspy_parallel import async_module
 from tests.overlap.constructs import CONSTRUCTS, Construct
-from tests.overlap.lms import TimedLM
+from tests.overlap.lms import TimedLM, always
 from tests.overlap.observing import assert_same, observe
 
 
@@ -69,3 +71,18 @@ FIRST_CALLS = [construct for construct in CONSTRUCTS if construct.depth == 1]
 def test_all_in_flight_at_once(construct: Construct) -> None:
     """From sync code, on the loop that serves it: nobody is answered before all are there."""
     observe(construct.make, {"x": "word"}, HoldingLM(construct.peak), "called")
+
+
+@each_construct
+def test_same_from_a_thread(construct: Construct) -> None:
+    """Where `engine="auto"` begins: the program in a worker thread, the scout on the loop, both at work at once."""
+    expected = observe(construct.make, {"x": "word"}, TimedLM(), "sequential")
+    lm = TimedLM(latency=always(0.0))
+    cls = type(construct.make())
+    program = async_module(type(cls.__name__, (cls,), {}), engine="thread", overlap=True)()
+    with dspy.context(lm=lm, trace=[]):
+        output = program(x="word")
+        steps = [(inputs, prediction.toDict()) for _, inputs, prediction in dspy.settings.trace]
+    assert output.toDict() == expected.value.toDict()
+    assert sorted(lm.requests) == expected.requests
+    assert len(steps) == len(expected.everything["trace"])
