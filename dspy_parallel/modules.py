@@ -104,7 +104,7 @@ def async_module(
 class AsyncModuleMixin:
     """`@async_module` by inheritance: every subclass that is a `dspy.Module` gets an `aforward()`.
 
-    The engine is given as a class keyword and is inherited. Classes with an `aforward()` of their own keep it.
+    Engine and overlap are given as class keywords and are inherited. Classes with an `aforward()` of their own keep it.
 
     Raises:
         DecorationError: At class creation, if `forward()` is a coroutine function or a generator function.
@@ -128,14 +128,17 @@ class AsyncModuleMixin:
     """
 
     _bridge_engine: Engine = "auto"
+    _bridge_overlap: bool = False
 
-    def __init_subclass__(cls, *, engine: Engine | None = None, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, engine: Engine | None = None, overlap: bool | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if overlap is not None:
+            cls._bridge_overlap = overlap
         if engine is not None:
             check_engine(engine)
             cls._bridge_engine = engine
         if issubclass(cls, dspy.Module) and (hasattr(cls, "forward") or replaces_call(cls)):
-            async_module(cls, engine=cls._bridge_engine)
+            async_module(cls, engine=cls._bridge_engine, overlap=cls._bridge_overlap)
 
 
 def install(*, engine: Engine = "auto", executors: bool = False, overlap: bool = False) -> None:

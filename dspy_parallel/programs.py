@@ -37,6 +37,13 @@ async def run(  # noqa: D103
     return await bridge.run(fn, *args, engine=engine, **kwargs)
 
 
+run.__doc__ = (bridge.run.__doc__ or "").replace(
+    "        **kwargs: Passed on.\n",
+    "        overlap: Whether independent predictor calls in `fn` run at once, see docs/overlap.md.\n"
+    "        **kwargs: Passed on.\n",
+)
+
+
 @_documented_as(bridge.run_sync)
 def run_sync(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kwargs: Any) -> T:  # noqa: D103
     seams.install()

@@ -9,7 +9,7 @@ from typing import Any
 import dspy
 import pytest
 
-from dspy_parallel import explain, install, ordered, pure, run, uninstall
+from dspy_parallel import AsyncModuleMixin, explain, install, ordered, pure, run, uninstall
 from tests.overlap.lms import TimedLM, always
 from tests.overlap.virtual_time import run_virtual
 
@@ -122,3 +122,20 @@ def test_inside_the_nodes_of_a_graph() -> None:
         return elapsed
 
     assert (built(False), built(True)) == (2, 1)
+
+
+def test_mixin() -> None:
+    """The class keyword is inherited."""
+
+    class Base(AsyncModuleMixin, dspy.Module, engine="loop", overlap=True):
+        def __init__(self) -> None:
+            super().__init__()
+            self.p = dspy.Predict("x -> y")
+
+    class Mine(Base):
+        def forward(self, x: str) -> Any:
+            return self.p(x=x), self.p(x=x + "!")
+
+    with dspy.context(lm=TimedLM()):
+        _, elapsed = run_virtual(Mine().acall, x="x")
+    assert elapsed == 1
