@@ -71,7 +71,7 @@ def example_of(thing: object) -> str | None:
 
 def documented(module: ModuleType) -> Iterator[tuple[str, object]]:
     """The module's own public classes and functions, and the methods of these classes."""
-    for name, value in vars(module).items():
+    for name, value in list(vars(module).items()):  # examples may import submodules
         if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
             continue
         if inspect.isclass(value) or inspect.isroutine(value):

@@ -14,8 +14,8 @@ from types import FunctionType
 from typing import Any, Literal
 
 import dspy
-import wrapt
 
+from ..seams.patches import Patch
 from .reading import Call
 from .values import Known, Made, Method, class_of
 
@@ -178,7 +178,7 @@ def _by_name(call: Call) -> Blocker | None:
 
 def _escapes(call: Call) -> bool:
     """Whether the plain function was imported by name, out of reach of the seam."""
-    return "." not in call.text and not isinstance(getattr(call.callee, "value", None), wrapt.FunctionWrapper)
+    return "." not in call.text and not isinstance(getattr(call.callee, "value", None), Patch)
 
 
 def _names(call: Call) -> Iterator[str]:

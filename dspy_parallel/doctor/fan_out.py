@@ -88,8 +88,10 @@ def _sends(program: Program) -> Iterator[tuple[Place, str, int | None]]:
     node = tree_of(function) if function is not None else None
     if function is None or node is None:
         return
+    from .graphs import Send
+
     scope = Scope(function)
-    sends = {id(call.node): call for call in program.calls if getattr(call.callee, "value", None) is _send()}
+    sends = {id(call.node): call for call in program.calls if getattr(call.callee, "value", None) is Send}
     for part in ast.walk(node):
         if isinstance(part, (ast.ListComp, ast.GeneratorExp)) and id(part.elt) in sends:
             call = sends[id(part.elt)]
@@ -97,12 +99,6 @@ def _sends(program: Program) -> Iterator[tuple[Place, str, int | None]]:
             name = str(named.value) if isinstance(named, ast.Constant) else ""
             widths = [_length(scope, clause.iter) if not clause.ifs else None for clause in part.generators]
             yield call.place, name, None if None in widths else _product(widths)
-
-
-def _send() -> Any:
-    from langgraph.types import Send
-
-    return Send
 
 
 def _product(widths: Sequence[int | None]) -> int:

@@ -13,12 +13,13 @@ from langchain_core.runnables.config import run_in_executor
 from langgraph._internal._runnable import RunnableCallable, RunnableSeq
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
+from langgraph.types import Send
 
 from ..bridge import is_coroutine_function
 from ..langgraph.compiled import is_parallel
 from .programs import MARK, Program, Where, tools_of
 
-__all__ = ["branches_of", "builder_of", "fan_outs", "is_parallelized", "programs_of_graph"]
+__all__ = ["Send", "branches_of", "builder_of", "fan_outs", "is_parallelized", "programs_of_graph"]
 
 
 def is_parallelized(graph: Any) -> bool:

@@ -11,8 +11,6 @@ import sysconfig
 from types import FunctionType
 from typing import Any
 
-import wrapt
-
 from .findings import Place
 
 __all__ = ["FunctionNode", "is_own_code", "is_readable", "place_of", "plain_function", "tree_of"]
@@ -47,9 +45,7 @@ def plain_function(value: Any) -> FunctionType | None:
     where the function runs.
     """
     for _ in range(32):
-        if isinstance(value, wrapt.FunctionWrapper):
-            value = value.__wrapped__
-        elif isinstance(value, functools.partial):
+        if isinstance(value, functools.partial):
             value = value.func
         elif inspect.ismethod(value) or isinstance(value, (staticmethod, classmethod)):
             value = value.__func__

@@ -256,7 +256,7 @@ def _either(scope: Scope, *nodes: ast.expr) -> Value | None:
 def _subscript(scope: Scope, node: ast.Subscript) -> Value | None:
     container, index = scope.resolve(node.value), node.slice
     known: Any = container.value if isinstance(container, Known) else None
-    if isinstance(known, (list, tuple, dict)) and isinstance(index, ast.Constant):
+    if type(known) in (list, tuple, dict) and isinstance(index, ast.Constant):
         try:
             return Known(known[index.value])
         except (LookupError, TypeError):

@@ -33,6 +33,9 @@ def planted(file: Path) -> list[tuple[str, int]]:
 
 
 def found(file: Path) -> list[tuple[str, int]]:
+    for package in ("langgraph.checkpoint.sqlite", "langgraph.graph", "requests", "httpx"):
+        if package in file.read_text(encoding="utf-8"):
+            pytest.importorskip(package)
     findings = examine(load_target(f"{file}:target")).findings
     assert {finding.place.file for finding in findings} <= {str(file)}
     return sorted((finding.kind, finding.place.line) for finding in findings)
