@@ -35,6 +35,7 @@ class Recorder:
         self.root = OpenSpan(self, self.outer, "", "", None, {})
         self.runs: dict[Any, OpenSpan] = {}
         """LangChain's runs under way, by their identifiers."""
+        self._frozen: list[Span] | None = None
         self._texts = texts
         self._threads: dict[int, str] = {}
         self._watch = LoopWatch(self._blocked)
@@ -78,9 +79,14 @@ class Recorder:
                 around.recording._threads.setdefault(ident, name)
 
     def frozen(self) -> list[Span]:
-        """What there is so far."""
+        """What there is so far; once the block has been left, always the same."""
+        if self._frozen is not None:
+            return self._frozen
         now = time.perf_counter() if self.ended is None else self.ended
-        return frozen(list(self.spans), self.began, now, dict(self._threads))
+        spans = frozen(list(self.spans), self.began, now, dict(self._threads))
+        if self.ended is not None:
+            self._frozen = spans
+        return spans
 
 
 @contextmanager

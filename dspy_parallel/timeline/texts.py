@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 from ..events import OpenSpan
 
@@ -11,28 +12,47 @@ __all__ = ["Texts"]
 MAX_CHARACTERS = 2000
 """Of each side of a call."""
 
-_SECRETS = ("key", "token", "secret", "password", "authorization", "headers", "credential")
+_SECRETS = {"key", "apikey", "token", "secret", "password", "authorization", "headers", "credential", "credentials"}
+"""Words in names of arguments and settings, as in `api_key` or `extra_headers`."""
+SHORT_CHARACTERS = 6
+"""No secret is as short; a shorter value is not looked for in other texts."""
 
 
 class Texts:
-    """Keeps inputs and outputs of calls as text."""
+    """Keeps inputs and outputs of calls as text.
+
+    A key that one call was made with is hidden in those around it, too: an error may quote it. These end later, so
+    that it is known by then.
+    """
+
+    def __init__(self) -> None:
+        self._secrets: set[str] = set()
 
     def keep(self, span: OpenSpan, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Add a call's text to what is known of it."""
-        hidden = _secrets_of(span.owner, kwargs)
+        self._secrets.update(_secrets_in(getattr(span.owner, "kwargs", None)), _secrets_in(kwargs))
         given = {name: value for name, value in kwargs.items() if not _is_secret(name)}
+        hidden = sorted((secret for secret in self._secrets if len(secret) >= SHORT_CHARACTERS), key=len, reverse=True)
         span.facts["inputs"] = _shown([*args, given] if args else given, hidden)
         span.facts["outputs"] = _shown(result, hidden)
 
 
 def _is_secret(name: str) -> bool:
-    return any(part in name.lower() for part in _SECRETS) and "tokens" not in name.lower()
+    return not _SECRETS.isdisjoint(name.lower().replace("-", "_").split("_"))
 
 
-def _secrets_of(owner: Any, kwargs: dict[str, Any]) -> list[str]:
-    """Values that must not be shown, wherever they turn up: an error may quote the key that it was refused for."""
-    settings = {**(getattr(owner, "kwargs", None) or {}), **kwargs}
-    return [value for name, value in settings.items() if _is_secret(str(name)) and isinstance(value, str) and value]
+def _secrets_in(settings: Any, depth: int = 4) -> Iterator[str]:
+    """Values that must not be shown, wherever they turn up."""
+    if not isinstance(settings, dict) or not depth:
+        return
+    for name, value in cast("dict[Any, Any]", settings).items():
+        if isinstance(value, str):
+            if value and _is_secret(str(name)):
+                yield value
+        elif _is_secret(str(name)) and isinstance(value, dict):  # headers
+            yield from (text for text in cast("dict[Any, Any]", value).values() if isinstance(text, str) and text)
+        else:
+            yield from _secrets_in(value, depth - 1)
 
 
 def _shown(value: Any, hidden: list[str]) -> str:
