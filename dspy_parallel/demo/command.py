@@ -235,16 +235,18 @@ def _can_write(text: str) -> bool:
 
 
 def _write(shown: Sequence[Sequence[tuple[str, str]]]) -> None:
-    """In colour if rich is installed and stdout is a terminal."""
+    """In colour if rich is installed and stdout is a terminal; what an LM says must not steer that terminal."""
+    from ..timeline.escaping import printable
+
     if sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
         from rich.console import Console
         from rich.text import Text
 
         console = Console(highlight=False, soft_wrap=True)
         for line in shown:
-            console.print(Text.assemble(*((text, _STYLES.get(style, "")) for text, style in line)))
+            console.print(Text.assemble(*((printable(text), _STYLES.get(style, "")) for text, style in line)))
         return
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # what a model says may not fit the terminal's encoding
     for line in shown:
-        print("".join(text for text, _ in line).rstrip())
+        print("".join(printable(text) for text, _ in line).rstrip())
