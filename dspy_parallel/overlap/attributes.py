@@ -46,7 +46,7 @@ def _of_namespace(frame: Frame, owner: Any, name: str) -> Any:
         value = inspect.getattr_static(owner, name, MISSING)
         if isinstance(value, (staticmethod, classmethod, types.FunctionType)) or purity.is_plain(type(value)):
             return frame.scout.outside.adopt(getattr(owner, name))
-        if isinstance(owner, type) and isinstance(value, owner):  # a member of an enum
+        if isinstance(value, owner):  # a member of an enum
             return value
         if value is MISSING or hasattr(type(value), "__get__"):
             if owner.__module__ in ("builtins", "datetime", "itertools", "collections"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -92,7 +92,7 @@ is_wanted = _wanted.get
 
 
 @contextmanager
-def converting(*, overlap: bool) -> Iterator[None]:
+def converting(*, overlap: bool) -> Generator[None]:
     """What is converted inside shall overlap, or not."""
     token = _wanted.set(overlap)
     try:

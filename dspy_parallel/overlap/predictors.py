@@ -136,7 +136,7 @@ def _place() -> tuple[str, int] | None:
     return None
 
 
-_NOT_THE_PROGRAM = str(Path(__file__).parents[1]), str(Path(dspy.__file__).parent)
+_NOT_THE_PROGRAM = str(Path(__file__).parents[1]), str(Path(str(dspy.__file__)).parent)
 
 
 def call_ended(call: Call, result: Any = None, failure: BaseException | None = None) -> None:

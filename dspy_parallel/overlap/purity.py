@@ -76,7 +76,7 @@ _VALUES: tuple[type, ...] = (
     string.Template,
 )
 
-READERS = {
+READERS: dict[type, frozenset[str]] = {
     list: frozenset({"copy", "count", "index"}),
     dict: frozenset({"copy", "get", "items", "keys", "values"}),
     set: frozenset(
@@ -247,8 +247,10 @@ def is_pure_class(cls: type) -> bool:
         init: Any = cls.__init__
         is_generated = getattr(getattr(init, "__code__", None), "co_filename", "") == "<string>"
         own_new = cls.__new__ is object.__new__
-        factories = [f.default_factory for f in dataclasses.fields(cls) if f.default_factory is not dataclasses.MISSING]
-        known = all(factory in (list, dict, set) for factory in factories)
+        factories: list[Any] = [
+            f.default_factory for f in dataclasses.fields(cls) if f.default_factory is not dataclasses.MISSING
+        ]
+        known = {*factories} <= {list, dict, set}
         return is_generated and own_new and known and not hasattr(cls, "__post_init__")
     return False
 
@@ -281,21 +283,9 @@ def declared(target: Any) -> str | None:
 
 
 _STRUCTURAL: set[Any] = {
-    list,
-    tuple,
-    dict,
-    enumerate,
-    zip,
-    reversed,
-    range,
-    len,
-    map,
-    filter,
-    iter,
-    set,
-    itertools.chain,
+    *(list, tuple, dict, enumerate, zip, reversed, range, len, map, filter, iter, set, itertools.chain),
+    *(any, all, next, getattr, hasattr, super, type, itertools.islice, itertools.chain.from_iterable),
 }
-_STRUCTURAL |= {any, all, next, getattr, hasattr, super, type, itertools.islice, itertools.chain.from_iterable}
 
 MODULE_READERS = frozenset({"predictors", "named_predictors", "parameters", "named_parameters", "named_sub_modules"})
 """Methods of `dspy.Module` that only read."""

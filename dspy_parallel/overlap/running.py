@@ -1,5 +1,6 @@
 """A program's run with a scout ahead."""
 
+# pyright: reportUnusedImport=false
 from __future__ import annotations
 
 import asyncio

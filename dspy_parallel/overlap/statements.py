@@ -63,7 +63,7 @@ def region(frame: Frame, node: ast.AST | Sequence[ast.stmt], work: Callable[[Fra
 
     result = frame.strand.fork(in_strand, what, reads, regard.writes(reads))
     for name in facts.stores:
-        if type(result) is Pending:
+        if isinstance(result, Pending):
             frame.names[name] = _name_after(frame, result, name)
         elif result[name] is not UNBOUND:
             frame.names[name] = result[name]

@@ -35,7 +35,7 @@ def is_worth_it(program: Any) -> bool:
             return False
         elif isinstance(program, dspy.Module):
             own = vars(program).get("forward")
-            owner, program = program, own if own is not None else type(program).forward
+            owner, program = program, own if own is not None else getattr(type(program), "forward", None)
         else:
             return True
     program = getattr(program, "__overlap_original__", program)
