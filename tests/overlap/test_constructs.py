@@ -17,8 +17,8 @@ from tests.overlap.observing import assert_same, observe
 class CountingLM(TimedLM):
     """Knows how many of its calls were in flight at once."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, seconds: float = 1.0) -> None:
+        super().__init__(latency=always(seconds))
         self.now = self.peak = 0
 
     async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import linecache
 import types
 from pathlib import Path
@@ -17,7 +18,9 @@ from dspy.utils.callback import BaseCallback
 
 from dspy_parallel import async_module, explain, ordered, overlapped, run
 from dspy_parallel.overlap import sources
+from dspy_parallel.overlap.strands import Strand
 from tests.overlap.lms import LMFailure, TimedLM, always
+from tests.overlap.test_constructs import CountingLM
 from tests.overlap.virtual_time import run_virtual
 
 
@@ -342,3 +345,35 @@ def test_syntax_trees_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "_read", lambda code, name: read.append(name))
     assert seconds(Three(), x="x") == 1
     assert not read
+
+
+def test_on_every_loop(run_here: Any) -> None:
+    """Also with eager tasks, whose first step runs where they are made."""
+
+    async def main() -> Any:
+        return await asyncio.gather(*(run(Three(), engine="loop", overlap=True, x=f"{i}") for i in range(5)))
+
+    lm = CountingLM(0.05)
+    with dspy.context(lm=lm):
+        outputs = run_here(main)
+        assert [output.toDict() for output in outputs] == [Three()(x=f"{i}").toDict() for i in range(5)]
+    assert len(lm.requests) == 30
+    assert lm.peak > 5  # what five programs in sequence would have
+
+
+async def test_nothing_is_left_behind(no_leaks: None) -> None:
+    """No task, and no strand, after a program whose scout had much to wait for."""
+
+    class Waits(Three):
+        def forward(self, x: str) -> Any:
+            for i in range(3):
+                if len(self.p(x=f"{x}{i}").y) > 100:
+                    self.p(x="long")
+            raise ValueError(self.p(x=x).y)
+
+    with dspy.context(lm=TimedLM(latency=always(0.001))):
+        with pytest.raises(ValueError, match="y"):
+            await run(Waits(), engine="loop", overlap=True, x="x")
+    await asyncio.sleep(0)
+    gc.collect()
+    assert not [each for each in gc.get_objects() if type(each) is Strand]
