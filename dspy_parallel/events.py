@@ -7,7 +7,6 @@ span's parent is right in every task, thread and program that has the context it
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -169,7 +168,6 @@ def carried(fn: Callable[..., T]) -> Callable[..., T]:
     if parent is None:
         return fn
 
-    @functools.wraps(fn)
     def inside(*args: Any, **kwargs: Any) -> T:
         if innermost.get() is not None:  # it did get a context, and knows better
             return fn(*args, **kwargs)

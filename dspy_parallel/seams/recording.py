@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextvars import Context
+from functools import partial
 from typing import Any
 
 import dspy
@@ -164,7 +166,9 @@ def _cache_get(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwar
 
 def _submit(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`dspy.Parallel` and users' own executors give their threads no context."""
-    return original(events.carried(args[0]), *args[1:], **kwargs) if args else original(**kwargs)
+    if not args or (type(args[0]) is partial and type(getattr(args[0].func, "__self__", None)) is Context):
+        return original(*args, **kwargs)  # that of asyncio.to_thread() brings its own
+    return original(events.carried(args[0]), *args[1:], **kwargs)
 
 
 def _row(target: str, handler: Handler, *, overrides: bool = False) -> Seam:

@@ -21,8 +21,8 @@ from ..bridge.stretches import is_user_code
 
 __all__ = ["BLOCKED_SECONDS", "BlockedStretch", "LoopWatch"]
 
-TICK_SECONDS = 0.01
-BLOCKED_SECONDS = 0.03
+TICK_SECONDS = 0.025
+BLOCKED_SECONDS = 0.05
 """Shorter stretches are not shown."""
 
 _ASYNCIO = os.path.dirname(asyncio.__file__)
