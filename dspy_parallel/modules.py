@@ -46,8 +46,8 @@ def async_module(
         engine: `"auto"`, `"loop"` or `"thread"`.
         overlap: Whether independent predictor calls inside one `forward()` run at once, in `acall` and in plain
             calls, which then run on the event loop that serves sync callers. See docs/overlap.md.
-        speculate: With `overlap`, whether calls on both sides of an undecided branch may be made. It costs LM calls
-            that the program would not make.
+        speculate: With `overlap`, permits calls on both sides of an undecided branch, which the program might not
+            make. None are made yet.
 
     Returns:
         The class or instance itself.
