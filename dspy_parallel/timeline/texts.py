@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 from ..events import OpenSpan
 
@@ -45,12 +45,12 @@ def _secrets_in(settings: Any, depth: int = 4) -> Iterator[str]:
     """Values that must not be shown, wherever they turn up."""
     if not isinstance(settings, dict) or not depth:
         return
-    for name, value in cast("dict[Any, Any]", settings).items():
+    for name, value in settings.items():
         if isinstance(value, str):
             if value and _is_secret(str(name)):
                 yield value
         elif _is_secret(str(name)) and isinstance(value, dict):  # headers
-            yield from (text for text in cast("dict[Any, Any]", value).values() if isinstance(text, str) and text)
+            yield from (text for text in value.values() if isinstance(text, str) and text)
         else:
             yield from _secrets_in(value, depth - 1)
 
