@@ -99,6 +99,8 @@ class Expressions:
         return f"({self.text(scope, depth)}).{method}"
 
     def _joined(self, scope: Scope, depth: int) -> str:
+        if self.chance(25):
+            return f"spread(*{self.few(scope, depth)}, last={self.text(scope, depth - 1)})"
         return f'"; ".join({self.texts(scope, depth)})'
 
     def _chosen(self, scope: Scope, depth: int) -> str:
@@ -117,10 +119,14 @@ class Expressions:
             name = self.pick(*scope.found)
             options += [f"{name}.answer", f'{name}["answer"]', f"str({name}.answer)"]
         options.append(f"str({self.number(scope, depth)})")
+        if scope.is_method:
+            options.append(
+                f'max({self.few(scope, 1)}, key=lambda each: self.rate(question=each).score, default="none")'
+            )
         return self.pick(*options)
 
     def _helper(self, scope: Scope, depth: int) -> str:
-        calls = [*scope.functions, "shout", "noted"]
+        calls = [*scope.functions, "shout", "shout", "noted", "counted", "spread"]
         if scope.is_method:
             calls += [f"self.{name}" for name in self.methods] * 2
             if self.modules and self.chance(50):
@@ -242,6 +248,8 @@ class Expressions:
                 lambda: f"[asker(question={self.text(scope, 0)}).answer for asker in self.pair]",
                 lambda: f"[self.ask(question={self.text(scope, 0)}).answer for _ in range({self.pick(2, 3)})]",
                 lambda: "list(self.state[:3])",
+                lambda: f"sorted({few}, key=lambda each: self.rate(question=each).score)",
+                lambda: f"[ask(question=each).answer for ask, each in zip(self.pair, {few})]",
             ]
             if not self._in_iterable:  # where Python allows no walrus
                 options.append(lambda: f"[(seen := self.think(question=each).answer) + seen for each in {few}]")

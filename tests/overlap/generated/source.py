@@ -17,6 +17,7 @@ import dspy
 from tests.modules.lms import LMFailure
 
 LOG = []
+COUNT = 0
 
 
 class Trouble(Exception):
@@ -30,6 +31,16 @@ def shout(text):
 def noted(value):
     LOG.append(value)
     return str(value)
+
+
+def counted(text):
+    global COUNT
+    COUNT += 1
+    return f"{text} {COUNT}"
+
+
+def spread(*texts, sep="-", **named):
+    return sep.join([*texts, *named.values()])
 
 
 def asked_by(predictor, text):

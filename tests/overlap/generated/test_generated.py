@@ -32,6 +32,7 @@ def tally() -> Iterator[Tally]:
     print(f"\n{vars(counted)}")
 
 
+@pytest.mark.timeout(1800)  # a program that fails takes minutes to shrink
 @settings(max_examples=EXAMPLES)
 @given(source=programs(), way=st.sampled_from(["overlapped"] * 4 + ["called"]))
 def test_random_programs(source: str, way: str, tmp_path_factory: pytest.TempPathFactory, tally: Tally) -> None:
