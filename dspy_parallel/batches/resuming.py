@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import sys
 from typing import Any, cast
@@ -143,23 +144,22 @@ def _parsed(line: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
 
 
-def _lasting(state: Any) -> Any:
-    """A program's state without its LM and without what runs leave in it."""
-    if isinstance(state, dict):
-        return {key: _lasting(part) for key, part in state.items() if key not in ("lm", "traces", "train")}
-    return state
+def _described(value: Any) -> str:
+    """For a demo's value that is no JSON: the same in every process."""
+    return re.sub(r" at 0x\w+", "", repr(value))
 
 
 def _header(program: Any) -> dict[str, Any]:
-    """What tells whose results these are: the program's name, and the state that `save()` would write."""
+    """What tells whose results these are: the program's name, and what its predictors are told."""
     named = type(program) if isinstance(program, dspy.Module) else program
     name = f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', type(named).__qualname__)}"
     state = ""
     if isinstance(program, dspy.Module):
-        try:
-            text = json.dumps(_lasting(program.dump_state()), sort_keys=True)
-        except (TypeError, ValueError):
-            pass  # a state that has no JSON tells nothing
-        else:
-            state = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        # Not dump_state(): it has the LM, too, which may change, and not every LM can dump its own.
+        told = [
+            (predictor_name, predictor.signature.dump_state(), [dict(demo.items()) for demo in predictor.demos])
+            for predictor_name, predictor in program.named_predictors()
+        ]
+        text = json.dumps(told, sort_keys=True, default=_described)
+        state = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     return {"dspy_parallel": FORMAT, "program": name, "state": state}

@@ -9,6 +9,8 @@ from typing import Any
 import dspy
 from litellm import ModelResponse
 
+from tests.seams.programs import VERSION
+
 
 class Ask(dspy.Module):
     """One predictor; the question "bad…" is an error before any call."""
@@ -41,8 +43,11 @@ class StubLM(dspy.BaseLM):
         self.asked.append(question)
         text = f"[[ ## answer ## ]]\n{question}!\n\n[[ ## completed ## ]]"
         message = {"role": "assistant", "content": text}
-        usage = {"prompt_tokens": len(question), "completion_tokens": 1, "total_tokens": len(question) + 1}
-        return question, ModelResponse(choices=[{"message": message, "finish_reason": "stop"}], usage=usage)
+        # Before DSPy 3.3, an LM counts for itself.
+        if VERSION < (3, 3) and dspy.settings.usage_tracker:
+            dspy.settings.usage_tracker.add_usage(self.model, usage_of(question))
+        choices = [{"message": message, "finish_reason": "stop"}]
+        return question, ModelResponse(choices=choices, usage=usage_of(question))
 
     def _count(self, change: int) -> None:
         with self.lock:
@@ -72,6 +77,10 @@ class StubLM(dspy.BaseLM):
         finally:
             self._count(-1)
         return response
+
+
+def usage_of(question: str) -> dict[str, int]:
+    return {"prompt_tokens": len(question), "completion_tokens": 1, "total_tokens": len(question) + 1}
 
 
 def questions(count: int) -> list[dict[str, str]]:

@@ -279,7 +279,7 @@ def program(n):
     try:
         await_(asyncio.sleep(0 if n < 5 else 60))
     except asyncio.CancelledError:
-        os.write(1, f"unwound {n}\n".encode())  # in one piece: others do the same, in other threads
+        os.write(1, f"unwound {n}\\n".encode())  # in one piece: others do the same, in other threads
         raise
     if n == 4:
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -289,7 +289,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     batch(program, [(n,) for n in range(10)], max_in_flight=10, resume=sys.argv[1])
 except KeyboardInterrupt:
-    os.write(1, b"interrupted\n")
+    os.write(1, b"interrupted\\n")
 """
     file = tmp_path / "results.jsonl"
     done = subprocess.run(
