@@ -20,7 +20,7 @@ import time
 begin = time.process_time()
 import dspy
 middle = time.process_time()
-from dspy_parallel import *
+from dspy_parallel import async_module, install, run
 print(middle - begin, time.process_time() - middle)
 """
 
@@ -45,7 +45,7 @@ def test_import_brings_in_nothing_optional(optional):
     program = f"""
 import dspy, sys
 before = {optional!r} in sys.modules
-from dspy_parallel import *
+from dspy_parallel import async_module, install, run
 print(before or {optional!r} not in sys.modules)
 """
     assert python(program).strip() == "True"

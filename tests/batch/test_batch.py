@@ -14,7 +14,11 @@ from dspy_parallel import BatchInputError, UnknownEngineError, abatch, batch, it
 from tests.batch.programs import Ask, StubLM, questions
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning",
+        "ignore::FutureWarning",
+        "ignore::pytest.PytestUnraisableExceptionWarning",  # sockets that LiteLLM's client has left open
+    ),
     pytest.mark.usefixtures("no_leaks"),
 ]
 

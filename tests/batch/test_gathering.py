@@ -15,7 +15,11 @@ from dspy_parallel import UnknownEngineError, await_, gather, own_history, paral
 from tests.batch.programs import Ask, StubLM
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning",
+        "ignore::FutureWarning",
+        "ignore::pytest.PytestUnraisableExceptionWarning",  # sockets that LiteLLM's client has left open
+    ),
     pytest.mark.usefixtures("no_leaks"),
 ]
 
