@@ -166,8 +166,9 @@ class Run:
     def _error(self, flying: _Flying) -> BaseException:
         error = flying.failure or flying.item.error
         assert error is not None
-        if hasattr(error, "add_note"):  # Python 3.11
-            error.add_note(f"This was example {flying.item.index} of a batch.")
+        add_note = getattr(error, "add_note", None)  # Python 3.11
+        if add_note is not None:
+            add_note(f"This was example {flying.item.index} of a batch.")
         return error
 
     def _landed(self, launch: Any, result: Any, exception: BaseException | None) -> None:

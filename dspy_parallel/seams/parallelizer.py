@@ -124,8 +124,8 @@ def _together(program: Any, metric: Any) -> type:
 def _naming(function: Any) -> Callable[[Any], Any]:
     """By what the items of an executor are known."""
     code = getattr(function, "__code__", None)
-    cells = getattr(function, "__closure__", None) or ()
-    enclosed = {name: cell.cell_contents for name, cell in zip(code.co_freevars if code else (), cells)}  # noqa: B905
+    cells: tuple[Any, ...] = getattr(function, "__closure__", None) or ()
+    enclosed: dict[str, Any] = {name: cell.cell_contents for name, cell in zip(code.co_freevars if code else (), cells)}  # noqa: B905
     if {"program", "metric"} <= enclosed.keys():
         key = _together(enclosed["program"], enclosed["metric"])
         return lambda _: key
