@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import copy
 import functools
+import gc
 import os
 import shutil
 import signal
@@ -37,6 +38,17 @@ settings.register_profile("default", max_examples=25, deadline=None, suppress_he
 settings.register_profile("matrix", max_examples=10, deadline=None, suppress_health_check=_slow_is_fine)
 settings.register_profile("stress", max_examples=1000, deadline=None, suppress_health_check=_slow_is_fine)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_collections() -> None:
+    """Have the tests' garbage collections skip what is alive before the module's first test.
+
+    Looking for leaks collects after each test, which takes half a second with DSPy, LiteLLM and LangGraph in memory.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
