@@ -37,7 +37,7 @@ def test_a_clean_one_ends_with_zero():
 
 
 def test_notes_alone_end_with_zero():
-    done = doctor("flawed/throttled.py:target")
+    done = doctor("flawed/rate_limited.py:target")
     assert done.returncode == 0
     assert "note: max-concurrency" in done.stdout
 
