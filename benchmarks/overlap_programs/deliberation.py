@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Any, Literal
+from typing import Any
 
 import dspy
 
@@ -152,7 +152,7 @@ class Judge(dspy.Signature):
     question: str = dspy.InputField()
     answer: str = dspy.InputField()
     criterion: str = dspy.InputField()
-    grade: Literal[1, 2, 3, 4, 5] = dspy.OutputField()
+    grade: int = dspy.OutputField(desc="from 1 to 5")
     remark: str = dspy.OutputField()
 
 

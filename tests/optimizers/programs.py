@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from typing import Any
 
 import dspy
 from dspy.clients.base_lm import BaseLM
 
-from dspy_parallel import async_module
+from dspy_parallel import async_module, pure
 from tests.modules.lms import TwinLM
 
 
 class Review(dspy.Module):
-    """Two predictors, one of which reasons."""
+    """Two independent predictors, one of which reasons, and one that needs both."""
 
     def __init__(self) -> None:
         super().__init__()
         self.think = dspy.ChainOfThought("question -> answer")
-        self.judge = dspy.Predict("question, answer -> verdict")
+        self.doubt = dspy.Predict("question -> doubt")
+        self.judge = dspy.Predict("question, answer, doubt -> verdict")
 
     def forward(self, question: str) -> Any:
         answer = self.think(question=question).answer
-        return self.judge(question=question, answer=answer)
+        doubt = self.doubt(question=question).doubt
+        return self.judge(question=question, answer=answer, doubt=doubt)
 
 
 @async_module
@@ -30,10 +33,11 @@ class Decorated(Review):
     """The same, under a name by which it can be pickled."""
 
 
-def make(*, decorate: bool) -> Any:
+def make(*, decorate: bool, overlap: bool = False) -> Any:
     """A program of a class of its own, with the name and the source of `Review`, which optimizers show to the LM."""
-    cls = type("Review", (Review,), {"__doc__": Review.__doc__, "__module__": Review.__module__})
-    return (async_module(cls) if decorate else cls)()
+    where = {name: vars(Review)[name] for name in ("__doc__", "__module__", "__firstlineno__") if name in vars(Review)}
+    cls = type("Review", (Review,), where)
+    return (async_module(cls, overlap=overlap) if decorate else cls)()
 
 
 def examples(count: int = 8) -> list[Any]:
@@ -55,12 +59,24 @@ def feedback(gold: Any, pred: Any, trace: Any = None, pred_name: Any = None, pre
     return dspy.Prediction(score=found, feedback=f"The verdict is worth {found:.2f}.")
 
 
+@pure
 class Deterministic(TwinLM):
     """Answers by the prompt alone, and notes the prompts in the order in which they come."""
 
     def __init__(self) -> None:
         super().__init__()
         self.prompts: list[str] = []
+        self.in_flight: list[int] = [0]
+        """How many calls there were when each came, and when each was done."""
+
+    async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        self.in_flight.append(self.in_flight[-1] + 1)
+        try:
+            for _ in range(20):  # long enough for others to come
+                await asyncio.sleep(0)
+            return await super().aforward(prompt, messages, **kwargs)
+        finally:
+            self.in_flight.append(self.in_flight[-1] - 1)
 
     def _respond(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> Any:
         self.prompts.append(repr((prompt, messages, kwargs.get("rollout_id"), kwargs.get("temperature"))))
@@ -68,7 +84,7 @@ class Deterministic(TwinLM):
 
     def copy(self, **kwargs: Any) -> Any:
         copied = BaseLM.copy(self, **kwargs)
-        copied.prompts = self.prompts
+        copied.prompts, copied.in_flight = self.prompts, self.in_flight
         return copied
 
 

@@ -71,50 +71,68 @@ def simba(program: Any, lm: Any) -> Any:
 OPTIMIZERS = (bootstrap, random_search, mipro, gepa, simba)
 
 
-def compiled(compile_: Callable[[Any, Any], Any], *, decorate: bool, bridged: bool = False) -> tuple[Any, ...]:
-    """The optimised program, its state, and the prompts that led to it."""
+def compiled(
+    compile_: Callable[[Any, Any], Any], *, decorate: bool, bridged: bool = False, overlap: bool = False
+) -> tuple[Any, ...]:
+    """The optimised program, its state, and the LM that knows the prompts that led to it."""
     random.seed(1)
     lm = Deterministic()
 
     def whole() -> Any:
-        return compile_(make(decorate=decorate), lm)
+        return compile_(make(decorate=decorate, overlap=overlap), lm)
 
     with warnings.catch_warnings(), logged(), dspy.context(lm=lm):
         warnings.simplefilter("ignore")
         program = asyncio.run(run(whole, engine="thread")) if bridged else whole()
-    return program, state(program), lm.prompts
+    return program, state(program), lm
 
 
 @pytest.mark.parametrize("optimize", OPTIMIZERS, ids=lambda optimize: optimize.__name__)
 def test_equal_demos_and_instructions(optimize: Any) -> None:
     """And by the same prompts in the same order; also if the optimizer itself runs in the bridge."""
-    _, expected, prompts = compiled(optimize, decorate=False)
+    _, expected, lm = compiled(optimize, decorate=False)
     # GEPA keeps a proposal only if it scores better, which it need not.
     assert optimize is gepa or expected != state(make(decorate=False)), "nothing was optimised"
-    assert len(prompts) > 15
+    assert len(lm.prompts) >= 9  # the three calls of the program, for each of the three demos that are wanted
     for bridged in (False, True):
-        program, found, its_prompts = compiled(optimize, decorate=True, bridged=bridged)
+        program, found, its_lm = compiled(optimize, decorate=True, bridged=bridged)
         assert found == expected
-        assert its_prompts == prompts
+        assert its_lm.prompts == lm.prompts
     with dspy.context(lm=Deterministic()):
         awaited, called = asyncio.run(program.acall(question="new")), program(question="new")
     assert awaited.toDict() == called.toDict()
+
+
+@pytest.mark.parametrize("optimize", OPTIMIZERS, ids=lambda optimize: optimize.__name__)
+def test_equal_if_overlapped(optimize: Any) -> None:
+    """By the same prompts, of which some were in flight together; also if the optimizer itself runs in the bridge."""
+    _, expected, lm = compiled(optimize, decorate=False)
+    assert max(lm.in_flight) <= 1
+    for bridged in (False, True):
+        _, found, its_lm = compiled(optimize, decorate=True, bridged=bridged, overlap=True)
+        assert found == expected
+        assert sorted(its_lm.prompts) == sorted(lm.prompts)
+        assert max(its_lm.in_flight) >= 2
 
 
 @pytest.mark.parametrize("wrapper", [dspy.BestOfN, dspy.Refine])
 def test_best_of_n_and_refine(wrapper: Any) -> None:
     """They pick the same attempt, after the same calls."""
 
-    def outcome(*, decorate: bool, bridged: bool = False) -> Any:
+    def outcome(*, decorate: bool, bridged: bool = False, overlap: bool = False) -> Any:
         lm = Deterministic()
-        best = wrapper(make(decorate=decorate), N=4, reward_fn=lambda _, p: score(p.verdict), threshold=2.0)
+        program = make(decorate=decorate, overlap=overlap)
+        best = wrapper(program, N=4, reward_fn=lambda _, p: score(p.verdict), threshold=2.0)
         with dspy.context(lm=lm):
             found = asyncio.run(run(best, question="q", engine="loop")) if bridged else best(question="q")
-        return found.toDict(), lm.prompts
+        assert (max(lm.in_flight) >= 2) is overlap
+        return found.toDict(), sorted(lm.prompts) if overlap else lm.prompts
 
     plain = outcome(decorate=False)
-    assert len(plain[1]) >= 8
+    assert len(plain[1]) >= 12
     assert outcome(decorate=True) == outcome(decorate=True, bridged=True) == plain
+    in_any_order = plain[0], sorted(plain[1])
+    assert outcome(decorate=True, overlap=True) == outcome(decorate=True, bridged=True, overlap=True) == in_any_order
 
 
 @pytest.fixture(scope="module")
