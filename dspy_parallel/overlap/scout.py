@@ -71,7 +71,7 @@ class Scout:
         except Exception as exc:  # an object that cannot be looked at: its program runs without a scout
             self._strands.failed((), exc)
         session.on_result = self._resolve
-        session.on_failure = self._strands.failed
+        session.on_failure = self._main_failed
 
     def go(self) -> None:
         """Run ahead, as far as that goes for now."""
@@ -165,6 +165,10 @@ class Scout:
 
     def _resolve(self, outcome: Pending, result: Any) -> None:
         self._strands.resolve(outcome, self.outside.own(result))
+
+    def _main_failed(self, path: Path, exc: BaseException, place: tuple[str, int] | None) -> None:
+        self._strands.failed(path, exc, place)
+        self.session.cancel(after=path)  # even if the scout has stopped before
 
     def _failed(self, path: Path, exc: BaseException, place: tuple[str, int] | None) -> None:
         if isinstance(exc, Halted):

@@ -146,12 +146,12 @@ class Session:
         return call
 
     def end(self, call: Call, result: Any = None, failure: BaseException | None = None) -> None:
-        """Note the main line's result for the scout."""
+        """Note the main line's result for the scout, which also learns of a failure that it had no part in."""
         with self._lock:
             call.ended = time.perf_counter()
             call.result, call.failure, call.has_ended = private_copy(result), failure, True
             twin = call.twin
-        if twin is not None and not twin.is_issued:
+        if twin is not None and (failure is not None or not twin.is_issued):
             self._tell(call, twin)
 
     def _tell(self, main: Call, scout: Call) -> None:
