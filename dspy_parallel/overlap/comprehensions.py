@@ -6,8 +6,10 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-from . import expressions, targets
+from . import expressions, regards, targets
+from .facts import facts_of
 from .frame import Frame
+from .strands import UNBOUND
 
 __all__ = ["evaluate"]
 
@@ -37,20 +39,42 @@ def _clauses(scope: Frame, node: Any, depth: int) -> Iterator[Any]:
         return
     clause = node.generators[depth]
     items = expressions.iterate(scope, expressions.evaluate(scope, clause.iter))
-    if not clause.ifs:
+    if not clause.ifs or _is_order_seen(scope, node, depth):
         for item in items:
             targets.assign(scope, clause.target, item, comprehension=True)
-            yield from _clauses(scope, node, depth + 1)
+            if all(expressions.truth(scope, expressions.evaluate(scope, condition)) for condition in clause.ifs):
+                yield from _clauses(scope, node, depth + 1)
         return
-    # All conditions are certain to be asked, whatever the answers.
-    asked: list[tuple[dict[str, Any], Any]] = []
+    # All conditions are certain to be asked, whatever the answers. What they assign, the rest of the turn finds.
+    home = scope.home
+    assigned = {name for condition in clause.ifs for name in facts_of(condition).stores}
+    asked: list[tuple[dict[str, Any], dict[str, Any], Any]] = []
     for item in items:
         targets.assign(scope, clause.target, item, comprehension=True)
-        asked.append((dict(scope.names), _all(scope, clause.ifs)))
-    for names, answer in asked:
+        answer = _all(scope, clause.ifs)
+        asked.append((dict(scope.names), {name: home.names.get(name, UNBOUND) for name in assigned}, answer))
+    for names, found, answer in asked:
         scope.names = names
+        home.names.update(found)
         if expressions.truth(scope, answer):
             yield from _clauses(scope, node, depth + 1)
+    if asked:
+        home.names.update(asked[-1][1])
+
+
+def _is_order_seen(scope: Frame, node: Any, depth: int) -> bool:
+    """Whether it makes a difference that one item's condition comes before another one's turn."""
+    regard = regards.of(scope, facts_of(node))
+    turn = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+    turn += node.generators[depth + 1 :]
+    assigns = any(facts_of(part).stores - _targets(part) for part in turn)
+    return assigns or regard.is_opaque or regard.writes_all or bool(regard.written)
+
+
+def _targets(part: ast.AST) -> set[str]:
+    if not isinstance(part, ast.comprehension):
+        return set()
+    return {name.id for name in ast.walk(part.target) if isinstance(name, ast.Name)}
 
 
 def _all(scope: Frame, conditions: list[ast.expr]) -> Any:

@@ -121,10 +121,15 @@ class Frame:
 
     def store(self, name: str, value: Any) -> None:
         """Assign a name."""
+        self.home.names[name] = value
+
+    @property
+    def home(self) -> Frame:
+        """Where names are assigned: in a comprehension, the function around it."""
         frame = self
         while frame.is_comprehension and frame.outer is not None:
             frame = frame.outer
-        frame.names[name] = value
+        return frame
 
     def values_of(self, names: Iterable[str]) -> list[Any]:
         """The values of those of the names that are the program's own variables."""

@@ -9,7 +9,8 @@ import dspy
 import pytest
 
 from dspy_parallel import async_module
-from tests.overlap.constructs import CONSTRUCTS, Construct
+from tests.overlap import constructs, constructs_of_values
+from tests.overlap.construct import Construct
 from tests.overlap.lms import TimedLM, always
 from tests.overlap.observing import assert_same, observe
 
@@ -49,6 +50,9 @@ class HoldingLM(TimedLM):
         return await super().aforward(prompt, messages, **kwargs)
 
 
+# Both files fill one table.
+CONSTRUCTS = [*constructs.CONSTRUCTS]
+assert constructs_of_values.CONSTRUCTS is constructs.CONSTRUCTS
 each_construct = pytest.mark.parametrize("construct", CONSTRUCTS, ids=str)
 
 

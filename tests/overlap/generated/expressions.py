@@ -252,7 +252,16 @@ class Expressions:
                 lambda: f"[ask(question=each).answer for ask, each in zip(self.pair, {few})]",
             ]
             if not self._in_iterable:  # where Python allows no walrus
-                options.append(lambda: f"[(seen := self.think(question=each).answer) + seen for each in {few}]")
+                options += [
+                    lambda: f"[(seen := self.think(question=each).answer) + seen for each in {few}]",
+                    lambda: f"[seen + each for each in {few} if (seen := self.ask(question=each).answer) > 'answer 8']",
+                ]
+        if scope.texts:
+            name = self.pick(*scope.texts)
+            options += [
+                lambda: f"[each for each in [*{few}] if each not in {name} and {name}.append(each) is None]",
+                lambda: f"[{name}.append(each) or each for each in [*{few}] if each not in {name}]",
+            ]
         if scope.table:
             options += [
                 lambda: f"list({self.pick(*scope.table)}.values())[:4]",
