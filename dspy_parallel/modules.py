@@ -15,7 +15,8 @@ from .bridge import Engine, check_engine
 from .errors import DecorationError
 from .generated import check_module, give_twins, is_coverable, look_up, make_aforward, remove_overlap, replaces_call
 from .overlap.entrance import Overlap
-from .seams import parallelizer
+from .seams import Seam, parallelizer
+from .seams.table import register
 
 __all__ = ["AsyncModuleMixin", "async_module", "install", "uninstall"]
 
@@ -207,8 +208,6 @@ class _Installation:
         self._overlap: Overlap | None = None
         self._seen: weakref.WeakSet[type] = weakref.WeakSet()
         self._added: list[tuple[weakref.ref[type], str, weakref.ref[Any]]] = []
-        self._stock_acall: Callable[..., Any] | None = None
-        self._acall: Callable[..., Any] | None = None
         self._hook: Any = None
 
     def install(self, engine: Engine, overlap: Overlap | None) -> None:
@@ -221,7 +220,6 @@ class _Installation:
         for name in _MODULE_LIKE:
             self._cover(cast("type", _by_name(name)))
         base: Any = dspy.Module
-        stock = self._stock_acall = base.acall
 
         # Classes made later are covered when they are made, and again when they are first called: those that
         # cloudpickle rebuilds get their methods only after they were made.
@@ -230,18 +228,22 @@ class _Installation:
             self._cover(cls)
             self._seen.discard(cls)
 
-        @functools.wraps(stock)
-        async def acall(module: Any, *args: Any, **kwargs: Any) -> Any:
-            if type(module) not in self._seen:
-                self._cover(type(module))
-            return await stock(module, *args, **kwargs)
-
-        base.acall = self._acall = acall
         if not hasattr(base, "aforward"):
             base.aforward = aforward = make_aforward(base, engine)
             self._note(base, "aforward", aforward)
         if "__init_subclass__" not in vars(base):
             base.__init_subclass__ = self._hook = classmethod(__init_subclass__)
+
+    def covering(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        """A `Module.acall()` that covers the module's class, if that has not been seen yet."""
+
+        @functools.wraps(stock)
+        async def acall(module: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._engine is not None and type(module) not in self._seen:
+                self._cover(type(module))
+            return await stock(module, *args, **kwargs)
+
+        return acall
 
     def _note(self, cls: type, name: str, value: Any) -> None:
         # The value, too, would keep the class alive.
@@ -269,13 +271,13 @@ class _Installation:
         self._added.clear()
         self._seen.clear()
         base: Any = dspy.Module
-        if base.acall is self._acall:  # and has not been wrapped by somebody else
-            base.acall = self._stock_acall
         if self._hook is not None and vars(base).get("__init_subclass__") is self._hook:
             del base.__init_subclass__
 
 
 _installation = _Installation()
+# A row like all others, so that whatever is put around it later is taken away before it.
+register(Seam("dspy.primitives.module:Module.acall", replacement=_installation.covering, layer="install"))
 
 _MODULE_LIKE = (
     "dspy.predict.parallel:Parallel",

@@ -11,7 +11,8 @@ import dspy
 import pytest
 
 import dspy_parallel
-from dspy_parallel import UnknownEngineError, async_module, in_bridge, install, uninstall
+from dspy_parallel import UnknownEngineError, async_module, in_bridge, install, seams, uninstall
+from dspy_parallel.seams.recording import watch_dspy
 from tests.modules.lms import TwinLM
 
 
@@ -181,6 +182,19 @@ def test_uninstall_leaves_what_others_have_wrapped():
         assert result(async_module(type("Early", (Early,), {}))().acall())[0]
     finally:
         dspy.Module.acall = stock
+
+
+@pytest.mark.parametrize("first", [install, seams.install])
+def test_nothing_stays_whatever_was_patched_first(first):
+    """What a seam is around must not come back with the seam when it is put back."""
+    uninstall()
+    watch_dspy()
+    stock = dict(vars(dspy.Module))
+    for _ in range(2):
+        first()
+        install(engine="loop")
+        uninstall()
+        assert dict(vars(dspy.Module)) == stock
 
 
 def test_decorated_classes_survive_uninstall():
