@@ -19,7 +19,7 @@ from benchmarks.workload import WORKLOADS, documents, engines, make_lm
 from dspy_parallel import record
 from dspy_parallel.testing import LMServer
 
-__all__ = ["OFF", "ON", "SIDES", "WAYS", "measure", "show", "tables"]
+__all__ = ["OFF", "ON", "ROUNDS", "RUNS", "SIDES", "WAYS", "measure", "show", "tables"]
 
 OFF, ON = "not recorded", "record()"
 SIDES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
@@ -27,8 +27,10 @@ SIDES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     ON: record,
     "an empty DSPy callback": lambda: dspy.context(callbacks=[BaseCallback()]),
 }
-WAYS = {"ours, loop": 100, "sequential sync": 1}
+WAYS = {"ours, loop": 40, "sequential sync": 1}
 """Contenders, with the number of programs in flight."""
+ROUNDS, RUNS = 40, 40
+"""Many short rounds: what else goes on in the machine is then the same for all sides of a round."""
 CALLS = 2
 """LM calls of the program "extract"."""
 
@@ -75,7 +77,7 @@ def show(way: str, engine: str, samples: dict[str, list[float]]) -> dict[str, Ra
 async def tables(server: LMServer, *, quick: bool) -> None:
     """Both ways, on the first engine: DSPy's native one, where there is one."""
     for way in WAYS:
-        show(way, engines()[0], await measure(server, engines()[0], way, 3 if quick else 11, 100 if quick else 300))
+        show(way, engines()[0], await measure(server, engines()[0], way, 5 if quick else ROUNDS, RUNS))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import dspy
 from dspy.dsp.utils.settings import settings
 from dspy.utils.usage_tracker import UsageTracker
 
+from .. import events
 from ..seams.table import Seam, register
 from .session import Call, Flight, current
 from .strands import Halted
@@ -75,11 +76,13 @@ async def _make(call: Call, flight: Flight, operation: Callable[[], Awaitable[An
 
 
 async def _join(call: Call, flight: Flight, operation: Callable[[], Awaitable[Any]]) -> Any:
+    events.note("lm", joined=True)
     try:
         result = await asyncio.shield(flight.result)  # it belongs to the other side, too
     except asyncio.CancelledError:
         if flight.result.cancelled() and call.side == "main":
             call.has_diverged = True  # it was the scout's request that was cancelled, not this one
+            events.note("lm", joined=False)
             return await operation()
         raise
     except Exception as exc:

@@ -10,6 +10,8 @@ variable that they cost when nothing is recorded.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import time
 from collections.abc import Callable
 from contextvars import Context
@@ -39,6 +41,15 @@ def _name_of_module(module: Any, parent: OpenSpan | None) -> str:
     while parent is not None and parent.kind in ("thread", "wait"):
         parent = parent.parent
     owner = parent.owner if parent is not None else None
+    name = _name_in(owner, module)
+    if name is None and isinstance(owner, dspy.Module):
+        # Overlap calls the predictor of a part directly.
+        found = (f"{part}.{name}" for part, value in vars(owner).items() if (name := _name_in(value, module)))
+        name = next(found, None)
+    return name or type(module).__name__
+
+
+def _name_in(owner: Any, module: Any) -> str | None:
     for name, value in getattr(owner, "__dict__", {}).items():
         if value is module:
             return str(name)
@@ -50,7 +61,7 @@ def _name_of_module(module: Any, parent: OpenSpan | None) -> str:
             for key, item in value.items():
                 if item is module:
                     return f"{name}[{key!r}]"
-    return type(module).__name__
+    return None
 
 
 def _begin_module(parent: OpenSpan, module: Any) -> OpenSpan:
@@ -118,7 +129,7 @@ def _told(opened: OpenSpan, args: tuple[Any, ...], kwargs: dict[str, Any], resul
 # --- Waits
 
 
-def _waited(name: str, started: float, result: Any = None, error: BaseException | None = None) -> None:
+def _ended(name: str, started: float, result: Any = None, error: BaseException | None = None) -> None:
     status = getattr(result, "status", None)
     facts: dict[str, Any] = {"status": status} if isinstance(status, int) else {}
     if error is not None:
@@ -126,53 +137,80 @@ def _waited(name: str, started: float, result: Any = None, error: BaseException 
     events.waited(name, started, **facts)
 
 
-def _sync_wait(name: str) -> Handler:
-    def handler(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _wait(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, sync or async, with the time that it takes noted as a wait."""
+
+    @functools.wraps(original)
+    def wait(*args: Any, **kwargs: Any) -> Any:
+        if events.current() is None:
+            return original(*args, **kwargs)
         started = time.perf_counter()
         try:
             result = original(*args, **kwargs)
         except BaseException as error:
-            _waited(name, started, error=error)
+            _ended(name, started, error=error)
             raise
-        _waited(name, started, result)
+        _ended(name, started, result)
         return result
 
-    return handler
-
-
-def _async_wait(name: str) -> Handler:
-    async def wait(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    @functools.wraps(original)
+    async def await_(*args: Any, **kwargs: Any) -> Any:
+        if events.current() is None:
+            return await original(*args, **kwargs)
         started = time.perf_counter()
         try:
             result = await original(*args, **kwargs)
         except BaseException as error:
-            _waited(name, started, error=error)
+            _ended(name, started, error=error)
             raise
-        _waited(name, started, result)
+        _ended(name, started, result)
         return result
 
-    return wait
+    return await_ if inspect.iscoroutinefunction(original) else wait
 
 
-def _cache_get(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    found = original(*args, **kwargs)
-    if found is not None:
-        events.note("lm", cached=True)
-    return found
+def _cache_get(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def get(*args: Any, **kwargs: Any) -> Any:
+        found = original(*args, **kwargs)
+        if found is not None:
+            events.note("lm", cached=True)
+        return found
+
+    return get
 
 
 # --- Threads
 
 
-def _submit(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
     """`dspy.Parallel` and users' own executors give their threads no context."""
-    if not args or (type(args[0]) is partial and type(getattr(args[0].func, "__self__", None)) is Context):
-        return original(*args, **kwargs)  # that of asyncio.to_thread() brings its own
-    return original(events.carried(args[0]), *args[1:], **kwargs)
+
+    @functools.wraps(original)
+    def submit(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if events.current() is None or not args or _brings_context(args[0]):
+            return original(self, *args, **kwargs)
+        return original(self, events.carried(args[0]), *args[1:], **kwargs)
+
+    return submit
+
+
+def _brings_context(fn: Any) -> bool:
+    """Whether it is what `asyncio.to_thread()` submits."""
+    return type(fn) is partial and type(getattr(fn.func, "__self__", None)) is Context
 
 
 def _row(target: str, handler: Handler, *, overrides: bool = False) -> Seam:
     return Seam(target, handler, overrides=overrides, optional=True, when=_is_recorded, layer=_LAYER)
+
+
+def _plain(target: str, replacement: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Seam:
+    """For what users neither subclass nor pickle: a plain function costs a third of a patch."""
+    return Seam(target, replacement=replacement, optional=True, layer=_LAYER)
+
+
+def _waits(target: str, name: str) -> Seam:
+    return _plain(target, partial(_wait, name))
 
 
 _LM15 = "dspy._vendor.lm15.transports"
@@ -186,27 +224,27 @@ _ROWS = [
     _row("dspy.clients.typesafe:TypeSafe.acall", _async(_begin_lm)),
     _row("dspy.adapters.types.tool:Tool.__call__", _sync(_begin_tool)),
     _row("dspy.adapters.types.tool:Tool.acall", _async(_begin_tool)),
-    _row("dspy.clients.cache:Cache.get", _cache_get),
-    _row("concurrent.futures.thread:ThreadPoolExecutor.submit", _submit),
+    _plain("dspy.clients.cache:Cache.get", _cache_get),
+    _plain("concurrent.futures.thread:ThreadPoolExecutor.submit", _submit),
     # DSPy's own engine, from 3.4 on
-    _row(f"{_LM15}._async:_AsyncConnectionPool.acquire_slot", _async_wait("connection")),
-    _row(f"{_LM15}._async:StdlibAsyncTransport._open", _async_wait("connection")),
-    _row(f"{_LM15}._async:StdlibAsyncTransport._read_head", _async_wait("reply")),
-    _row(f"{_LM15}._sync:_ConnectionPool.acquire_slot", _sync_wait("connection")),
-    _row(f"{_LM15}._sync:StdlibTransport._open", _sync_wait("connection")),
-    _row(f"{_LM15}._sync:StdlibTransport._read_head", _sync_wait("reply")),
+    _waits(f"{_LM15}._async:_AsyncConnectionPool.acquire_slot", "connection"),
+    _waits(f"{_LM15}._async:StdlibAsyncTransport._open", "connection"),
+    _waits(f"{_LM15}._async:StdlibAsyncTransport._read_head", "reply"),
+    _waits(f"{_LM15}._sync:_ConnectionPool.acquire_slot", "connection"),
+    _waits(f"{_LM15}._sync:StdlibTransport._open", "connection"),
+    _waits(f"{_LM15}._sync:StdlibTransport._read_head", "reply"),
     # LiteLLM: aiohttp for async calls, httpx for the others
-    _row("aiohttp.connector:BaseConnector.connect", _async_wait("connection")),
-    _row("aiohttp.client_reqrep:ClientResponse.start", _async_wait("reply")),
+    _waits("aiohttp.connector:BaseConnector.connect", "connection"),
+    _waits("aiohttp.client_reqrep:ClientResponse.start", "reply"),
 ]
 for _httpcore in ("httpcore", "httpcore2"):
     _ROWS += [
-        _row(f"{_httpcore}._sync.connection_pool:PoolRequest.wait_for_connection", _sync_wait("connection")),
-        _row(f"{_httpcore}._sync.connection:HTTPConnection._connect", _sync_wait("connection")),
-        _row(f"{_httpcore}._sync.http11:HTTP11Connection.handle_request", _sync_wait("reply")),
-        _row(f"{_httpcore}._async.connection_pool:AsyncPoolRequest.wait_for_connection", _async_wait("connection")),
-        _row(f"{_httpcore}._async.connection:AsyncHTTPConnection._connect", _async_wait("connection")),
-        _row(f"{_httpcore}._async.http11:AsyncHTTP11Connection.handle_async_request", _async_wait("reply")),
+        _waits(f"{_httpcore}._sync.connection_pool:PoolRequest.wait_for_connection", "connection"),
+        _waits(f"{_httpcore}._sync.connection:HTTPConnection._connect", "connection"),
+        _waits(f"{_httpcore}._sync.http11:HTTP11Connection.handle_request", "reply"),
+        _waits(f"{_httpcore}._async.connection_pool:AsyncPoolRequest.wait_for_connection", "connection"),
+        _waits(f"{_httpcore}._async.connection:AsyncHTTPConnection._connect", "connection"),
+        _waits(f"{_httpcore}._async.http11:AsyncHTTP11Connection.handle_async_request", "reply"),
     ]
 
 

@@ -36,9 +36,11 @@ class Recorder:
         self.runs: dict[Any, OpenSpan] = {}
         """LangChain's runs under way, by their identifiers."""
         self._frozen: list[Span] | None = None
-        self._texts = texts
+        self.told = None if texts is None else texts.keep
+        """Called with a call that has ended and what was said in it, if that is asked for."""
         self._threads: dict[int, str] = {}
         self._watch = LoopWatch(self._blocked)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def opened(self, span: OpenSpan) -> None:
         """Take a span that has begun, or one that is over."""
@@ -50,13 +52,10 @@ class Recorder:
     def look_for_loop(self) -> None:
         """Have the running event loop watched."""
         loop = asyncio._get_running_loop()
-        if loop is not None and not self._watch.knows(loop):
-            self._watch.watch(loop)
-
-    def told(self, span: OpenSpan, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """A call has ended: keep what was said, if that is asked for."""
-        if self._texts is not None:
-            self._texts.keep(span, args, kwargs, result)
+        if loop is not None and loop is not self._loop:
+            if not self._watch.knows(loop):
+                self._watch.watch(loop)
+            self._loop = loop  # the same one again, as a rule
 
     def _blocked(self, stretch: BlockedStretch, frame: FrameType, line: int) -> None:
         code = frame.f_code

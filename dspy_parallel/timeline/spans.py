@@ -54,7 +54,7 @@ def frozen(recorded: Iterable[OpenSpan], began: float, now: float, threads: Mapp
         now: The end of what is still open; the same.
         threads: Names by identifier.
     """
-    opened = sorted(recorded, key=lambda span: span.start)
+    opened = _without_joined(sorted(recorded, key=lambda span: span.start))
     numbers = {id(span): number for number, span in enumerate(opened)}
     facts = [dict(span.facts) for span in opened]
     for number, span in enumerate(opened):
@@ -75,6 +75,25 @@ def frozen(recorded: Iterable[OpenSpan], began: float, now: float, threads: Mapp
         for number, span in enumerate(opened)
     ]
     return _with_steps(spans)
+
+
+def _without_joined(opened: list[OpenSpan]) -> list[OpenSpan]:
+    """Without calls that took the reply to another one, made ahead of them by overlap: each request is seen once.
+
+    Nor predictors and modules in which nothing else happens.
+    """
+    gone = {id(span) for span in opened if span.kind == "lm" and span.facts.get("joined")}
+    if not gone:
+        return opened
+    emptied: set[int] = set()
+    in_use: set[int] = set()
+    for span in reversed(opened):  # parts begin after what they are parts of
+        is_empty = span.kind in ("module", "predictor") and id(span) in emptied and id(span) not in in_use
+        if is_empty:
+            gone.add(id(span))
+        if span.parent is not None and span.kind not in ("wait", "thread"):
+            (emptied if id(span) in gone else in_use).add(id(span.parent))
+    return [span for span in opened if id(span) not in gone and not (span.kind == "wait" and id(span.parent) in gone)]
 
 
 def _number(number: int, parent: OpenSpan | None, numbers: Mapping[int, int]) -> int | None:

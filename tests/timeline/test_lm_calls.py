@@ -118,3 +118,24 @@ def test_text_only_if_asked_for_and_keys_never(lm_server, tmp_path, how, include
         written = (tmp_path / name).read_text(encoding="utf-8")
         found = [secret for secret in SECRETS if secret in written]
         assert found == (list(SECRETS[1:]) if include_text and name not in ("t.svg", "t.txt") else [])
+
+
+def test_a_call_that_overlap_makes_early_is_one_call(lm_server):
+    class Both(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.read = dspy.ChainOfThought("text -> summary")
+            self.judge = dspy.Predict("summaries: list[str] -> verdict")
+
+        def forward(self, texts):
+            return self.judge(summaries=[self.read(text=text).summary for text in texts])
+
+    program = async_module(Both, engine="loop", overlap=True)()
+    lm_server.configure(gate=3)
+    with dspy.context(lm=lm_at(lm_server)), record() as timeline:
+        asyncio.run(program.acall(texts=["one", "two", "three"]))
+    assert timeline.figures.lm_calls == lm_server.stats().requests == 4
+    assert all(call.facts["requests"] == 1 for call in timeline.lm_calls)
+    spans = timeline.spans
+    names = sorted(spans[call.parent].name for call in timeline.lm_calls)
+    assert names == ["judge", "predict", "read.predict", "read.predict"]

@@ -260,7 +260,7 @@ def test_nothing_is_kept_alive():
         gone = weakref.ref(program)
         del program
         gc.collect()
-        assert gone() is None
+        assert gone() is None, gc.get_referrers(gone())
     assert isinstance(timeline, Timeline)
 
 
