@@ -9,9 +9,20 @@ from typing import Any
 
 import tqdm  # type: ignore[import-untyped]
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "tokens_in"]
 
 EVERY_SECONDS = 0.2
+
+
+def tokens_in(usage: Mapping[str, Any] | None) -> int:
+    """The tokens of all LMs in what DSPy has counted."""
+    tokens = 0
+    for entry in (usage or {}).values():
+        total = entry.get("total_tokens")
+        if total is None:
+            total = (entry.get("prompt_tokens") or 0) + (entry.get("completion_tokens") or 0)
+        tokens += total
+    return tokens
 
 
 class _Bar(tqdm.tqdm):
@@ -45,11 +56,7 @@ class Progress:
 
     def count_tokens(self, usage: Mapping[str, Any] | None) -> None:
         """Add what DSPy has counted for an example, by LM."""
-        for entry in (usage or {}).values():
-            total = entry.get("total_tokens")
-            if total is None:
-                total = (entry.get("prompt_tokens") or 0) + (entry.get("completion_tokens") or 0)
-            self.tokens += total
+        self.tokens += tokens_in(usage)
 
     def _describe(self, in_flight: int) -> None:
         self._bar.set_postfix_str(f"{in_flight} in flight, {self.errors} errors, {self.tokens:,} tokens", refresh=False)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..bridge import Engine, Flight, Launch
+from ..errors import BatchInputError
 from ..seams.branches import Branch
 from .items import BatchItem, Call, inputs_of
 from .progress import Progress
@@ -72,7 +73,7 @@ class Run:
         self._ready: list[_Flying] = []  # a heap, by index
         self._count = 0  # examples that were added
         self._next = 0  # with `ordered`: the one to be handed out next
-        self._failed: _Flying | None = None
+        self._failed: tuple[int, BaseException] | None = None
         self.in_flight = 0
 
     def check(self, examples: Sequence[Any]) -> None:
@@ -89,21 +90,24 @@ class Run:
     def add(self, example: Any) -> None:
         """Start one more, or find its result in the resume file.
 
-        Raises:
-            BatchInputError: If it is no example, or cannot be serialised.
+        What is no example, or cannot be serialised, fails without being started.
         """
         index = self._count
-        args, kwargs = inputs_of(index, example)
+        self._count += 1
         key = where = None
-        if self._file is not None:
-            key = self._file.claim(fingerprint(index, args, kwargs))
-            where = self._file.find(key)
+        try:
+            args, kwargs = inputs_of(index, example)
+            if self._file is not None:
+                key = self._file.claim(fingerprint(index, args, kwargs))
+                where = self._file.find(key)
+        except BatchInputError as wrong:
+            self._fail(index, wrong)
+            return
         branch = Branch(counts=self._options.progress, notes=False)
         call = self._call
         flying = _Flying(
             call.fn, args, kwargs, branch.context, call.known_as, call.probation, BatchItem(index, example), branch, key
         )
-        self._count += 1
         if self._file is not None and where is not None:
             flying.item.result, flying.item.resumed = self._file.load(where), True
             heapq.heappush(self._ready, flying)
@@ -139,7 +143,7 @@ class Run:
             while self._landings:
                 self._take(self._landings.popleft())
         if self._failed is not None and self.in_flight == 0:
-            raise self._error(self._failed)
+            raise self._failed[1]
 
     def _take(self, flying: _Flying) -> None:
         self.in_flight -= 1
@@ -150,26 +154,25 @@ class Run:
                 usage = item.result.get_lm_usage()
             self._progress.count_tokens(usage)
         self._progress.finished(self.in_flight, failed=item.error is not None)
-        if self._ends_batch(flying):
-            if self._failed is None or flying < self._failed:
-                self._failed = flying
-                self._flight.cancel(lambda other: flying < other)
+        error = flying.failure
+        if error is None and item.error is not None and self._ends_batch(item.error):
+            error = item.error
+            add_note = getattr(error, "add_note", None)  # Python 3.11
+            if add_note is not None:
+                add_note(f"This was example {item.index} of a batch.")
+        if error is not None:
+            self._fail(item.index, error)
         else:
             heapq.heappush(self._ready, flying)
 
-    def _ends_batch(self, flying: _Flying) -> bool:
-        error = flying.item.error
-        if self._options.on_error == "return" and flying.failure is None:
-            return error is not None and not isinstance(error, Exception)
-        return error is not None or flying.failure is not None
+    def _ends_batch(self, error: BaseException) -> bool:
+        return self._options.on_error == "raise" or not isinstance(error, Exception)
 
-    def _error(self, flying: _Flying) -> BaseException:
-        error = flying.failure or flying.item.error
-        assert error is not None
-        add_note = getattr(error, "add_note", None)  # Python 3.11
-        if add_note is not None:
-            add_note(f"This was example {flying.item.index} of a batch.")
-        return error
+    def _fail(self, index: int, error: BaseException) -> None:
+        """End the batch at this example, unless it ends at an earlier one; what is before it goes on."""
+        if self._failed is None or index < self._failed[0]:
+            self._failed = index, error
+            self._flight.cancel(lambda other: index < other.item.index)
 
     def _landed(self, launch: Any, result: Any, exception: BaseException | None) -> None:
         """On the loop's thread, in the very step in which the program ends: a kill cannot come in between."""

@@ -1,4 +1,4 @@
-"""kill -9 at a random moment, twenty times in a row, until the batch is done."""
+"""kill -9 at a random moment, again and again, until the batch is done."""
 
 from __future__ import annotations
 
@@ -13,14 +13,25 @@ import pytest
 
 from dspy_parallel.testing import LMServer
 
-EXAMPLES, IN_FLIGHT, KILLS = 1000, 16, 20
+IN_FLIGHT = 16
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.once
+def test_killed_again_and_again(lm_server: LMServer, tmp_path: Path) -> None:
+    check(lm_server, tmp_path, examples=200, kills=4)
+
+
+@pytest.mark.stress
 def test_killed_twenty_times(lm_server: LMServer, tmp_path: Path) -> None:
+    check(lm_server, tmp_path, examples=1000, kills=20)
+
+
+def check(lm_server: LMServer, directory: Path, *, examples: int, kills: int) -> None:
     lm_server.configure(latency=0.04)
-    file = tmp_path / "results.jsonl"
-    numbers = [str(number) for number in (EXAMPLES, IN_FLIGHT, KILLS, 7)]
+    file = directory / "results.jsonl"
+    numbers = [str(number) for number in (examples, IN_FLIGHT, kills, 7)]
     done = subprocess.run(
         [sys.executable, "-m", "tests.batch.killed", lm_server.api_base, str(file), *numbers],
         cwd=Path(__file__).parents[2],
@@ -30,22 +41,22 @@ def test_killed_twenty_times(lm_server: LMServer, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    *kills, last = done.stdout.splitlines()
+    *at_kills, last = done.stdout.splitlines()
     results = json.loads(last)
 
     # Every example has exactly one result, in the file and in the list: what it would have had without a kill.
     entries = [json.loads(line) for line in file.read_bytes().splitlines() if b'"result"' in line and _whole(line)]
     assert [count for count in Counter(entry["key"] for entry in entries).values() if count != 1] == []
-    assert len(entries) == EXAMPLES == len(results)
-    assert results == results[: EXAMPLES // 2] * 2
-    assert len(set(results)) == EXAMPLES // 2
+    assert len(entries) == examples == len(results)
+    assert results == results[: examples // 2] * 2
+    assert len(set(results)) == examples // 2
 
     # A call is made again only if it was in flight at a kill.
     calls = lm_server.stats().requests
-    print(f"finished at the kills: {' '.join(kills)}; repeated calls: {calls - EXAMPLES}")
-    assert len(kills) == KILLS
-    assert int(kills[-1]) < EXAMPLES, "there was something left to do after the last kill"
-    assert EXAMPLES < calls <= EXAMPLES + KILLS * IN_FLIGHT
+    print(f"finished at the kills: {' '.join(at_kills)}; repeated calls: {calls - examples}")
+    assert len(at_kills) == kills
+    assert int(at_kills[-1]) < examples, "there was something left to do after the last kill"
+    assert examples < calls <= examples + kills * IN_FLIGHT
 
 
 def _whole(line: bytes) -> bool:

@@ -25,11 +25,11 @@ def measured(*arguments: str, timeout: float) -> list[float]:
     return [float(line.split()[1]) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("resumed", [False, True])
-def test_memory_is_flat(tmp_path: Path, resumed: bool) -> None:
-    megabytes = measured("20000", *([str(tmp_path / "rows.jsonl")] if resumed else []), timeout=110)
-    # The rows alone are 5 MB.
-    assert megabytes[-1] - megabytes[2] < 3
+@pytest.mark.once
+def test_memory_is_flat(tmp_path: Path) -> None:
+    megabytes = measured("10000", str(tmp_path / "rows.jsonl"), timeout=110)
+    # The rows alone are 2.5 MB.
+    assert megabytes[-1] - megabytes[2] < 1.5
 
 
 @pytest.mark.stress

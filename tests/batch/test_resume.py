@@ -202,16 +202,26 @@ def test_usage_and_completions_come_back(lm: StubLM, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [list, iter], ids=["list", "iterator"])
 def test_inputs_that_cannot_be_serialised(lm: StubLM, tmp_path: Path, rows: Any) -> None:
-    """Of a list, before the first call; of an iterator, before the call for that example."""
-    wrong = {"question": object()}
+    """Of a list, before the first call; of an iterator, when it is reached: what is before it is done and kept."""
+    wrong, file = {"question": object()}, tmp_path / "results.jsonl"
     with pytest.raises(BatchInputError, match=r"Example 2 cannot be serialised: inputs\.1\.question is of type"):
-        answers(rows([*questions(2), wrong]), tmp_path / "results.jsonl", dspy.Predict("question -> answer"))
-    assert (lm.asked == []) is (rows is list)
-    first = iter([wrong, *questions(2)])
+        answers(rows([*questions(2), wrong, {"question": "behind"}]), file, dspy.Predict("question -> answer"))
+    done = [] if rows is list else ["q0", "q1"]
+    assert sorted(lm.asked) == done
     lm.asked.clear()
-    with pytest.raises(BatchInputError, match="Example 0"):
-        answers(first, tmp_path / "results.jsonl", dspy.Predict("question -> answer"))
-    assert lm.asked == []
+    assert answers(questions(2), file, dspy.Predict("question -> answer")) == ["q0!", "q1!"]
+    assert sorted(lm.asked) == ([] if done else ["q0", "q1"])
+
+
+async def test_inputs_of_an_async_iterable_that_cannot_be_serialised(lm: StubLM, tmp_path: Path) -> None:
+    async def rows() -> Any:
+        yield {"question": "q0"}
+        yield {"question": object()}
+
+    items = abatch(dspy.Predict("question -> answer"), rows(), progress=False, resume=tmp_path / "results.jsonl")
+    with pytest.raises(BatchInputError, match="Example 1 "):
+        [item async for item in items]
+    assert lm.asked == ["q0"]
 
 
 def test_results_that_cannot_be_written(tmp_path: Path) -> None:
