@@ -47,8 +47,8 @@ def async_module(
         engine: `"auto"`, `"loop"` or `"thread"`.
         overlap: Whether independent predictor calls inside one `forward()` run at once, in `acall` and in plain
             calls, which then run on the event loop that serves sync callers. See docs/overlap.md.
-        speculate: With `overlap`, permits calls on both sides of an undecided branch, which the program might not
-            make. None are made yet.
+        speculate: With `overlap`, makes calls on both sides of a branch that is not decided yet. Those of the side
+            that the program does not take are cancelled, but may have been paid for.
 
     Returns:
         The class or instance itself.

@@ -109,6 +109,8 @@ def put(frame: Frame, owner: Any, name: str, value: Any) -> None:
 
         frame.touch(owner, change, f"`.{name}`", writing=True)
         return
+    if frame.strand.guess is not None:
+        raise Halted("an attribute is set on one side of an undecided branch")
     # Whoever comes before and has yet to read it must find what is there now.
     frame.strand.wait_for_all_before()
     frame.scout.outside.write(owner, name, value)

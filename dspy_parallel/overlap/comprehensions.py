@@ -6,9 +6,10 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-from . import expressions, regards, targets
+from . import expressions, guesses, regards, targets
 from .facts import facts_of
-from .frame import Frame
+from .frame import Frame, blockers
+from .guesses import Branch
 from .strands import UNBOUND
 
 __all__ = ["evaluate"]
@@ -48,15 +49,19 @@ def _clauses(scope: Frame, node: Any, depth: int) -> Iterator[Any]:
     # All conditions are certain to be asked, whatever the answers. What they assign, the rest of the turn finds.
     home = scope.home
     assigned = {name for condition in clause.ifs for name in facts_of(condition).stores}
-    asked: list[tuple[dict[str, Any], dict[str, Any], Any]] = []
+    asked: list[tuple[dict[str, Any], dict[str, Any], Any, Branch]] = []
+    turn = _parts(node) if depth == len(node.generators) - 1 else []
     for item in items:
         targets.assign(scope, clause.target, item, comprehension=True)
         answer = _all(scope, clause.ifs)
-        asked.append((dict(scope.names), {name: home.names.get(name, UNBOUND) for name in assigned}, answer))
-    for names, found, answer in asked:
+        branch = guesses.explore(scope, turn if blockers(scope.strand, answer) else [])
+        asked.append((dict(scope.names), {name: home.names.get(name, UNBOUND) for name in assigned}, answer, branch))
+    for names, found, answer, branch in asked:
         scope.names = names
         home.names.update(found)
-        if expressions.truth(scope, answer):
+        is_true = expressions.truth(scope, answer)
+        branch.decide(0 if is_true else None)
+        if is_true:
             yield from _clauses(scope, node, depth + 1)
     if asked:
         home.names.update(asked[-1][1])
@@ -65,10 +70,13 @@ def _clauses(scope: Frame, node: Any, depth: int) -> Iterator[Any]:
 def _is_order_seen(scope: Frame, node: Any, depth: int) -> bool:
     """Whether it makes a difference that one item's condition comes before another one's turn."""
     regard = regards.of(scope, facts_of(node))
-    turn = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
-    turn += node.generators[depth + 1 :]
+    turn = [*_parts(node), *node.generators[depth + 1 :]]
     assigns = any(facts_of(part).stores - _targets(part) for part in turn)
     return assigns or regard.is_opaque or regard.writes_all or bool(regard.written)
+
+
+def _parts(node: Any) -> list[ast.expr]:
+    return [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
 
 
 def _targets(part: ast.AST) -> set[str]:

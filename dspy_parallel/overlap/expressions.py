@@ -14,7 +14,7 @@ from typing import Any
 
 import dspy
 
-from . import attributes, calls, comprehensions, purity, regards
+from . import attributes, calls, comprehensions, guesses, purity, regards
 from .facts import facts_of
 from .frame import Frame, LocalFunction, blockers, reachable
 from .strands import Halted, Pending, Strand
@@ -151,7 +151,7 @@ def _binary(frame: Frame, node: ast.BinOp) -> Any:
 
 def binary(frame: Frame, op: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
     """The result of a binary operator."""
-    left, right = _settled(left), _settled(right)
+    left, right = _settled(frame, left), _settled(frame, right)
     joins = type(left) in (list, tuple) and (type(right) is type(left) or op is operator.mul)
     if joins and frame.strand.is_free(left) and frame.strand.is_free(right) and type(right) is not Pending:
         return op(left, right)  # looks at no item
@@ -160,7 +160,7 @@ def binary(frame: Frame, op: Callable[[Any, Any], Any], left: Any, right: Any) -
 
 def in_place(frame: Frame, kind: type, left: Any, right: Any) -> Any:
     """The result of an augmented assignment's operator."""
-    left, right = _settled(left), _settled(right)
+    left, right = _settled(frame, left), _settled(frame, right)
     op = _IN_PLACE.get(kind, _BINARY[kind])
     if type(left) in purity.BOXES:
 
@@ -177,8 +177,8 @@ def in_place(frame: Frame, kind: type, left: Any, right: Any) -> Any:
     return binary(frame, _BINARY[kind], left, right)
 
 
-def _settled(value: Any) -> Any:
-    return value.value if type(value) is Pending and value.done else value
+def _settled(frame: Frame, value: Any) -> Any:
+    return frame.force(value) if type(value) is Pending and value.done else value
 
 
 def _unary(frame: Frame, node: ast.UnaryOp) -> Any:
@@ -190,8 +190,8 @@ def _compare(frame: Frame, node: ast.Compare) -> Any:
         left, right = evaluate(frame, node.left), evaluate(frame, node.comparators[0])
         op = _COMPARE[type(node.ops[0])]
         if isinstance(node.ops[0], (ast.Is, ast.IsNot)):
-            if type(_settled(left)) is not Pending and type(_settled(right)) is not Pending:
-                return op(_settled(left), _settled(right))
+            if type(_settled(frame, left)) is not Pending and type(_settled(frame, right)) is not Pending:
+                return op(_settled(frame, left), _settled(frame, right))
             return frame.lift("a comparison", op, left, right)
         return lift(frame, "a comparison", op, left, right)
 
@@ -230,8 +230,13 @@ def _bool(frame: Frame, node: ast.BoolOp) -> Any:
         value: Any = None
         for index, operand in enumerate(node.values):
             value = evaluate(inner, operand)
-            if index < len(node.values) - 1 and truth(inner, value) is wants:
-                return value
+            if index == len(node.values) - 1:
+                break
+            branch = guesses.explore(inner, [node.values[index + 1]] if blockers(inner.strand, value) else [])
+            is_decided = truth(inner, value) is wants
+            branch.decide(None if is_decided else 0)
+            if is_decided:
+                break
         return value
 
     return fork(frame, node, work, "a condition")
@@ -239,8 +244,12 @@ def _bool(frame: Frame, node: ast.BoolOp) -> Any:
 
 def _if(frame: Frame, node: ast.IfExp) -> Any:
     def work(inner: Frame) -> Any:
-        chosen = node.body if truth(inner, evaluate(inner, node.test)) else node.orelse
-        return evaluate(inner, chosen)
+        test = evaluate(inner, node.test)
+        sides = ([node.body], [node.orelse]) if blockers(inner.strand, test) else ()
+        branch = guesses.explore(inner, *sides)
+        is_true = truth(inner, test)
+        branch.decide(0 if is_true else 1)
+        return evaluate(inner, node.body if is_true else node.orelse)
 
     return fork(frame, node, work, "a conditional expression")
 

@@ -6,7 +6,7 @@ import builtins
 import copy
 import types
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import purity
@@ -73,6 +73,8 @@ class Frame:
         self.is_comprehension = is_comprehension
         self.depth = depth
         self.line = 0
+        self.after: Sequence[Any] = ()
+        """Blocks that follow the one that is interpreted, as far as that is certain."""
         self.called_from: tuple[str, int] | None = None
         is_of_dspy = function is not None and str(function.__module__).startswith("dspy.")
         if is_of_dspy and caller is not None:
@@ -171,7 +173,7 @@ class Frame:
     def lift(self, what: str, op: Callable[..., Any], *operands: Any) -> Any:
         """Apply a function without effects to values that may be pending; the result is pending then, too."""
         if not any(blockers(self.strand, operand) for operand in operands):
-            return op(*(operand.value if type(operand) is Pending else operand for operand in operands))
+            return op(*map(self.force, operands))
 
         def compute(strand: Strand) -> Any:
             return op(*(_ready(strand, operand, set()) for operand in operands))

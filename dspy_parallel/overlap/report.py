@@ -60,6 +60,7 @@ class OverlapReport:
         critical_path: Numbers of the calls that waited for each other longest, from 1.
         reasons: Where something could not be done ahead of its turn, `file.py:12`, and why.
         exception: What the program raised, if it did.
+        speculated: How many of the early were made before it was decided whether the program comes to them.
     """
 
     calls: list[CallReport]
@@ -72,6 +73,7 @@ class OverlapReport:
     critical_path: list[int]
     reasons: list[tuple[str, str]]
     exception: BaseException | None = None
+    speculated: int = 0
 
     def __str__(self) -> str:
         faster = self.sequential_seconds / self.overlapped_seconds if self.overlapped_seconds else 1.0
@@ -79,7 +81,7 @@ class OverlapReport:
             f"{len(self.calls)} calls: {self.sequential_seconds:.2f} s one after the other, "
             f"{self.overlapped_seconds:.2f} s overlapped ({faster:.1f}x)",
             f"{self.early} made early, {self.joined} of them used, {self.discarded} discarded "
-            f"({self.cancelled} cancelled in flight)",
+            f"({self.cancelled} cancelled in flight)" + (f", {self.speculated} on a guess" if self.speculated else ""),
         ]
         for number, call in enumerate(self.calls, 1):
             mark = "*" if number in self.critical_path else " "
@@ -130,7 +132,7 @@ def explain(program: Any, /, *args: Any, **inputs: Any) -> OverlapReport:
 
     async def once() -> BaseException | None:
         try:
-            await run_ahead(program, args, inputs, "auto", type(program), Overlap(), watch)
+            await run_ahead(program, args, inputs, "auto", type(program), _how(program), watch)
         except Exception as exc:
             return exc
         return None
@@ -138,6 +140,12 @@ def explain(program: Any, /, *args: Any, **inputs: Any) -> OverlapReport:
     exception: Any = run_sync(once)
     session, scout = seen[0]
     return report_of(session, scout, program, exception)
+
+
+def _how(program: Any) -> Overlap:
+    """As the program's class was decorated."""
+    start = getattr(getattr(type(program), "forward", None), "__overlap_start__", None)
+    return Overlap() if start is None else start.keywords["how"]
 
 
 def report_of(session: Session, scout: Scout, program: Any, exception: BaseException | None) -> OverlapReport:
@@ -160,6 +168,7 @@ def report_of(session: Session, scout: Scout, program: Any, exception: BaseExcep
         critical_path=_critical_path(reports),
         reasons=list(dict.fromkeys(reasons)),
         exception=exception,
+        speculated=sum(call.guess is not None for call in early),
     )
 
 

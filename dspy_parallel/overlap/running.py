@@ -33,7 +33,7 @@ async def run_ahead(
     if (outer is not None and not outer.session.is_closed) or (watch is None and not is_worth_it(fn)):
         return await bridge.start(fn, args, kwargs, engine, known_as)
     session = Session(asyncio.get_running_loop())
-    scout = Scout(session, fn, args, kwargs)
+    scout = Scout(session, fn, args, kwargs, how)
     if watch is not None:
         watch(session, scout)
     tokens = current.set(Current(session, "main", None)), entrance.enter()

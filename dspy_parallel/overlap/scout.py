@@ -15,6 +15,7 @@ from dspy.utils.usage_tracker import UsageTracker
 
 from ..bridge import run_in_thread, start
 from . import calls, purity
+from .entrance import Overlap
 from .frame import Frame, reachable
 from .outside import Outside, private_copy
 from .predictors import why_not
@@ -26,6 +27,9 @@ __all__ = ["Scout"]
 
 MAX_STEPS = 20_000
 """How many expressions the scout evaluates from one call to the next: some 40 ms, in which the loop stands still."""
+
+MAX_GUESSES = 32
+"""How many calls there may be at a time that the program may not come to."""
 
 _ISOLATED: dict[str, Any] = {
     "callbacks": [],
@@ -52,10 +56,14 @@ class Scout:
         function: The program.
         args: Its arguments.
         kwargs: Its keyword arguments.
+        how: How far it may go.
     """
 
-    def __init__(self, session: Session, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, session: Session, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], how: Overlap
+    ) -> None:
         self.session = session
+        self.how = how
         self.outside = Outside(session.is_main_ahead)
         self._steps = 0
         self.regards: dict[Any, Regard] = {}
@@ -119,27 +127,55 @@ class Scout:
         self._steps = 0
         path = strand.next_path()
         is_predictor = type(target) is dspy.Predict
-        outcome = Pending(f"the call on line {place[1]}")
+        outcome = Pending(f"the call on line {place[1]}", guess=strand.guess)
         wanted: Any = inputs if is_predictor else (tuple(args), inputs)
         call = Call("scout", target, private_copy(wanted), path, place, outcome=outcome)
         context = self._context.copy()
         call.is_whole = isinstance(target, dspy.Module) and not is_predictor
         reason = None if not is_predictor else context.run(self._why_not, strand, target, inputs)
+        call.is_issued = reason is None
+        if strand.guess is not None:
+            return self._suppose(call, strand, args, inputs, context)
         if reason is not None:
             self.reasons.append(Reason(place, reason))
-        call.is_issued = reason is None
-        self.session.begin(call)
-        if call.twin is not None or reason is not None:
+        made = self.session.begin(call)
+        if made is not call:
+            self._take(made, outcome)
+        elif call.twin is not None or reason is not None:
             call.is_issued = False
-            return outcome
-        overrides = strand.overrides
+        else:
+            self._start(call, args, inputs, strand.overrides, context)
+        return outcome
 
+    def _start(
+        self, call: Call, args: list[Any], inputs: dict[str, Any], overrides: dict[str, Any], context: Any
+    ) -> None:
         def begin() -> None:
-            if not self.session.is_closed:
+            if not self.session.is_closed and not call.was_cancelled:
                 call.task = self.session.loop.create_task(self._run(call, args, inputs, overrides))
 
         self.session.loop.call_soon(begin, context=context)
-        return outcome
+
+    def _suppose(self, call: Call, strand: Strand, args: list[Any], inputs: dict[str, Any], context: Any) -> Pending:
+        """The result of a call on one side of an undecided branch."""
+        if not call.is_issued or call.is_whole or len(self.session.guesses) >= MAX_GUESSES:
+            raise Halted
+        call.guess, call.guessed, call.outcome = strand.guess, call.outcome, None
+        made = self.session.suppose(call)
+        if made is None:
+            raise Halted
+        if made is call:
+            self._start(call, args, inputs, strand.overrides, context)
+        assert made.guessed is not None
+        return made.guessed
+
+    def _take(self, made: Call, outcome: Pending) -> None:
+        """The scout has come to a call that was made on a guess."""
+        if made.failure is not None:
+            self._strands.failed(made.path, made.failure, made.place)
+            raise Halted
+        if made.has_ended:
+            outcome.resolve(self.outside.own(private_copy(made.result)))
 
     def _why_not(self, strand: Strand, target: Any, inputs: dict[str, Any]) -> str | None:
         with settings.context(**strand.overrides):
@@ -157,11 +193,15 @@ class Scout:
             return
         except (Exception, Halted) as exc:
             call.failure, call.has_ended = exc, True
-            self._strands.failed(call.path, exc, call.place)
+            if call.outcome is not None:
+                self._strands.failed(call.path, exc, call.place)
+            elif call.guess is not None:
+                call.guess.end()
             return
         call.result, call.has_ended, call.ended = result, True, time.perf_counter()
-        assert call.outcome is not None
-        self._resolve(call.outcome, private_copy(result))
+        for outcome in (call.outcome, call.guessed):
+            if outcome is not None:
+                self._resolve(outcome, private_copy(result))
 
     def _resolve(self, outcome: Pending, result: Any) -> None:
         self._strands.resolve(outcome, self.outside.own(result))

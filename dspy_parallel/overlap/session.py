@@ -16,10 +16,13 @@ import time
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .outside import private_copy
 from .strands import Path, Pending
+
+if TYPE_CHECKING:
+    from .guesses import Guess
 
 __all__ = ["Call", "Flight", "Session", "Side", "current"]
 
@@ -59,6 +62,8 @@ class Call:
         flights: The requests that it has made at the wire, shared with the twin.
         position: How many of them this side has made or taken.
         outcome: The result, for the scout.
+        guess: The side of an undecided branch for which it was made.
+        guessed: The result, for whoever follows that side.
         task: The scout's work on it.
         is_entered: Whether the scout's task has reached the predictor.
         is_issued: Whether the scout makes it, instead of waiting for the main line to make it.
@@ -81,6 +86,8 @@ class Call:
     flights: list[Flight] = field(default_factory=list)
     position: int = 0
     outcome: Pending | None = None
+    guess: Guess | None = None
+    guessed: Pending | None = None
     task: asyncio.Task[Any] | None = None
     is_entered: bool = False
     is_issued: bool = False
@@ -114,6 +121,8 @@ class Session:
         self.began = self.ended = time.perf_counter()
         self.notes_places = False
         self.calls: list[Call] = []
+        self.guesses: list[Call] = []
+        """Those made for undecided branches that the scout has not come to."""
         self._open: dict[tuple[Side, int], list[Call]] = {}
         self._mains_ahead = 0
         self._lock = threading.Lock()
@@ -121,16 +130,23 @@ class Session:
         self.on_failure: Callable[[Path, BaseException, Any], None] = lambda path, exc, place: None
 
     def begin(self, call: Call) -> Call:
-        """Enter a call, and pair it if the other side has its twin."""
+        """Enter a call, and pair it if the other side has its twin. Gives the call, or a guess in its place."""
         if call.is_whole:
             self.calls.append(call)
             return call
         other: Side = "scout" if call.side == "main" else "main"
         with self._lock:
-            self.calls.append(call)
             waiting = self._open.get((other, id(call.target)), [])
             # A call that is being cancelled, because the program might never come to it, has no reply to take.
             twins = [twin for twin in waiting if not twin.was_cancelled and _equal(twin.inputs, call.inputs)]
+            guess = None if twins else self._guess_like(call)
+            if guess is not None and call.side == "scout":
+                return self._take(guess, call)
+            self.calls.append(call)
+            if guess is not None:
+                self._mains_ahead += 1  # the scout has not come to it
+                call.twin, guess.twin, call.flights = guess, call, guess.flights
+                return call
             if not twins:
                 self._mains_ahead += call.side == "main"
                 self._open.setdefault((call.side, id(call.target)), []).append(call)
@@ -144,6 +160,47 @@ class Session:
         if twin.has_ended and call.side == "scout":
             self._tell(twin, call)
         return call
+
+    # Guesses
+
+    def suppose(self, call: Call) -> Call | None:
+        """Enter a call for an undecided branch.
+
+        Gives the call, an earlier guess in its place, or None if the program has come to an equal one itself.
+        """
+        with self._lock:
+            if any(_equal(main.inputs, call.inputs) for main in self._open.get(("main", id(call.target)), [])):
+                return None
+            for known in self.guesses:
+                if known.guess is not None and known.guess.is_settled and _is_like(known, call):
+                    known.guess = call.guess
+                    return known
+            self.calls.append(call)
+            self.guesses.append(call)
+            return call
+
+    def refuse(self, guess: Guess) -> None:
+        """The program does not take this side."""
+        with self._lock:
+            for call in [call for call in self.guesses if call.guess is not None and call.guess.is_within(guess)]:
+                if call.twin is None:
+                    self.guesses.remove(call)
+                    self._cancel(call)
+
+    def _guess_like(self, call: Call) -> Call | None:
+        for guess in self.guesses:
+            if _is_like(guess, call) and (call.side == "scout" or guess.twin is None):
+                return guess
+        return None
+
+    def _take(self, guess: Call, call: Call) -> Call:
+        self.guesses.remove(guess)
+        guess.path, guess.place, guess.outcome = call.path, call.place, call.outcome
+        if guess.twin is None:
+            self._open.setdefault(("scout", id(guess.target)), []).append(guess)
+        else:
+            self._mains_ahead -= 1
+        return guess
 
     def end(self, call: Call, result: Any = None, failure: BaseException | None = None) -> None:
         """Note the main line's result for the scout, which also learns of a failure that it had no part in."""
@@ -175,8 +232,13 @@ class Session:
         for call in self.calls:
             unwanted = call.task is not None and call.twin is None and (after is None or call.path > after)
             if unwanted and not call.task.done():  # type: ignore[union-attr]
-                call.task.cancel()  # type: ignore[union-attr]
-                call.was_cancelled = True
+                self._cancel(call)
+
+    @staticmethod
+    def _cancel(call: Call) -> None:
+        call.was_cancelled = call.task is None or not call.task.done()
+        if call.task is not None:
+            call.task.cancel()
 
     def close(self) -> None:
         """The program has ended."""
@@ -186,6 +248,10 @@ class Session:
             if call.task is not None and not call.task.done():
                 call.task.cancel()
                 call.was_cancelled = call.twin is None
+
+
+def _is_like(guess: Call, call: Call) -> bool:
+    return guess.target is call.target and not guess.was_cancelled and _equal(guess.inputs, call.inputs)
 
 
 def _equal(one: Any, other: Any) -> bool:

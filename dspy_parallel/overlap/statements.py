@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from dspy.dsp.utils.settings import settings
 
-from . import attributes, expressions, patterns, purity, regards, targets
+from . import attributes, expressions, guesses, patterns, purity, regards, targets
 from .facts import facts_of
 from .frame import Frame, Returned, blockers, reachable
 from .strands import UNBOUND, Halted, Pending, Strand
@@ -27,14 +27,15 @@ def run_body(frame: Frame, node: ast.FunctionDef | ast.Lambda) -> Any:
     return outcome.value if isinstance(outcome, Returned) else None
 
 
-def execute(frame: Frame, body: Sequence[ast.stmt]) -> Outcome:
-    """Interpret statements; says how they were left."""
-    for node in body:
+def execute(frame: Frame, body: Sequence[ast.stmt], after: Sequence[Any] = ()) -> Outcome:
+    """Interpret statements, with others after them; says how they were left."""
+    for number, node in enumerate(body):
         frame.line = node.lineno
         frame.strand.place = frame.place
         handler = _HANDLERS.get(type(node))
         if handler is None:
             raise Halted(f"`{type(node).__name__.lower()}` is not understood")
+        frame.after = (body[number + 1 :], *after)
         outcome = handler(frame, node)
         if outcome is not None:
             return outcome
@@ -116,13 +117,18 @@ def _augmented(frame: Frame, node: ast.AugAssign) -> Outcome:
 
 
 def _if(frame: Frame, node: ast.If) -> Outcome:
+    after = frame.after
     test = expressions.evaluate(frame, node.test)
+    if not blockers(frame.strand, test):
+        return execute(frame, node.body if expressions.truth(frame, test) else node.orelse, after)
+    following = after if facts_of(node).jumps else ()  # else it does not depend on the branch
+    branch = guesses.explore(frame, [node.body, *following], [node.orelse, *following])
 
     def work(inner: Frame) -> Outcome:
-        return execute(inner, node.body if expressions.truth(inner, test) else node.orelse)
+        is_true = expressions.truth(inner, test)
+        branch.decide(0 if is_true else 1)
+        return execute(inner, node.body if is_true else node.orelse, after)
 
-    if not blockers(frame.strand, test):
-        return work(frame)
     return region(frame, node, work, f"the `if` on line {node.lineno}")
 
 
@@ -203,17 +209,22 @@ def _try(frame: Frame, node: ast.Try) -> Outcome:
 
 def _match(frame: Frame, node: ast.Match) -> Outcome:
     subject = expressions.evaluate(frame, node.subject)
+    is_decided = not blockers(frame.strand, subject)
+    branch = guesses.explore(frame, *([] if is_decided else [[case.body] for case in node.cases]))
 
     def work(inner: Frame) -> Outcome:
         value = inner.ready(subject)
-        for case in node.cases:
-            if not patterns.fits(inner, case.pattern, value):
-                continue
-            if case.guard is None or expressions.truth(inner, expressions.evaluate(inner, case.guard)):
-                return execute(inner, case.body)
-        return None
+        chosen = next((number for number, case in enumerate(node.cases) if _fits(inner, case, value)), None)
+        branch.decide(chosen)
+        return None if chosen is None else execute(inner, node.cases[chosen].body)
 
-    return work(frame) if not blockers(frame.strand, subject) else region(frame, node, work, "the `match`")
+    return work(frame) if is_decided else region(frame, node, work, "the `match`")
+
+
+def _fits(frame: Frame, case: ast.match_case, value: Any) -> bool:
+    if not patterns.fits(frame, case.pattern, value):
+        return False
+    return case.guard is None or expressions.truth(frame, expressions.evaluate(frame, case.guard))
 
 
 def _return(frame: Frame, node: ast.Return) -> Outcome:

@@ -14,9 +14,12 @@ from __future__ import annotations
 import contextvars
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
+
+if TYPE_CHECKING:
+    from .guesses import Guess
 
 __all__ = ["UNBOUND", "Halted", "Pending", "Strand", "Strands"]
 
@@ -40,12 +43,14 @@ class Pending:
     Attributes:
         what: What is being waited for, in words.
         boxes: The containers that the value may turn out to be, or to contain.
+        guess: The side of an undecided branch that it belongs to.
     """
 
-    __slots__ = ("_value", "_waiting", "boxes", "done", "what")
+    __slots__ = ("_value", "_waiting", "boxes", "done", "guess", "what")
 
-    def __init__(self, what: str, boxes: Iterable[Any] = ()) -> None:
+    def __init__(self, what: str, boxes: Iterable[Any] = (), guess: Guess | None = None) -> None:
         self.what = what
+        self.guess = guess
         self.boxes = tuple(boxes)
         self.done = False
         self._value: Any = None
@@ -150,7 +155,7 @@ class Strands:
     def suspended_before(self, path: Path) -> Pending | None:
         """What some strand computes that comes before a place in program order, and waits."""
         for strand in self._suspended:
-            if strand.path < path and strand.path != path[: len(strand.path)]:
+            if strand.guess is None and strand.path < path and strand.path != path[: len(strand.path)]:
                 return strand.result
         return None
 
@@ -177,6 +182,7 @@ class Strand:
         overrides: What `dspy.context(...)` has set around it.
         place: Where in the source it is.
         result: What it computes.
+        guess: The side of an undecided branch that it follows; None if what it does is certain.
     """
 
     __slots__ = (
@@ -187,6 +193,7 @@ class Strand:
         "_inherited",
         "_made",
         "_strands",
+        "guess",
         "overrides",
         "path",
         "place",
@@ -194,9 +201,16 @@ class Strand:
     )
 
     def __init__(
-        self, strands: Strands, path: Path, parent: Strand | None, fn: Callable[[Strand], Any], result: Pending
+        self,
+        strands: Strands,
+        path: Path,
+        parent: Strand | None,
+        fn: Callable[[Strand], Any],
+        result: Pending,
+        guess: Guess | None = None,
     ) -> None:
         self.path = path
+        self.guess: Guess | None = guess
         self.overrides: dict[str, Any] = {} if parent is None else parent.overrides
         self.place: tuple[str, int] | None = None if parent is None else parent.place
         self._strands = strands
@@ -233,7 +247,10 @@ class Strand:
         except GreenletExit:
             return
         except BaseException as exc:
-            self._strands.failed(self.path, exc, self.place)
+            if self.guess is not None:
+                self.guess.end()
+            else:
+                self._strands.failed(self.path, exc, self.place)
             return
         self._strands.wake(self.result.resolve(value))
 
@@ -256,11 +273,10 @@ class Strand:
             writes: The containers that it may change.
         """
         writes = list(writes)
-        result = Pending(what, [*reads, *writes])
-        child = Strand(self._strands, self.next_path(), self, fn, result)
+        result = Pending(what, [*reads, *writes], self.guess)
+        child = Strand(self._strands, self.next_path(), self, fn, result, self.guess)
         child.step()
-        if self._strands.is_halted:
-            raise Halted
+        self._check()
         if result.done and not child._has_waited:
             self._gates = child._gates
             return result.value
@@ -270,6 +286,15 @@ class Strand:
         for box in writes:
             self._gates[id(box)] = box, Gate(result)
         return result
+
+    def suppose(self, guess: Guess, fn: Callable[[Strand], Any]) -> None:
+        """Follow one side of an undecided branch in a strand of its own, for which nobody waits."""
+        Strand(self._strands, self.next_path(), self, fn, Pending("a guess"), guess).step()
+        self._check()
+
+    def _check(self) -> None:
+        if self._strands.is_halted or (self.guess is not None and self.guess.is_over):
+            raise Halted
 
     def wait_for_all_before(self) -> None:
         """Wait until everything is done that comes before in program order."""
@@ -298,8 +323,9 @@ class Strand:
             pending.wait_with(self)
             self._strands.suspended(self)
             getcurrent().parent.switch()  # type: ignore[union-attr]
-            if self._strands.is_halted:
-                raise Halted
+            self._check()
+        if self.guess is not pending.guess and self.guess is not None:
+            return self.guess.own_copy(pending.value)
         return pending.value
 
     def force(self, value: Any) -> Any:

@@ -123,7 +123,7 @@ def methods_of_texts(self: Any, x: str) -> Any:
     words = one.replace("a", "b").strip().lower().split()
     head, _, tail = two.partition(" ")
     is_long = two.startswith(head) and len(words) >= 1
-    return self.a(x=" ".join([*words[:2], tail.capitalize(), "yes" if is_long else "no", "%s" % head]))
+    return self.a(x=" ".join([*words[:2], tail.capitalize(), f"{is_long}", "%s" % head]))  # noqa: UP031
 
 
 @construct(2, 3)
