@@ -19,6 +19,7 @@ __all__ = [
     "MissingExtraError",
     "ResumeError",
     "SeamError",
+    "ShippingError",
     "TargetError",
     "ThreadRequiredError",
     "TimelineError",
@@ -56,6 +57,10 @@ class LimitError(DSPyParallelError, ValueError):
 
 class MissingExtraError(DSPyParallelError, ImportError):
     """A package is needed that one of the extras installs; the message names it."""
+
+
+class ShippingError(DSPyParallelError, TypeError):
+    """A program that cannot be sent to other processes, or a result that cannot be sent back."""
 
 
 class SeamError(DSPyParallelError, ValueError):

@@ -25,7 +25,7 @@ def tokens_in(usage: Mapping[str, Any] | None) -> int:
     return tokens
 
 
-class _Bar(tqdm.tqdm):
+class _Bar(tqdm.tqdm):  # pyright: ignore[reportMissingTypeArgument]
     monitor_interval = 0  # no thread that looks after slow bars: this one is not redrawn by count
 
 

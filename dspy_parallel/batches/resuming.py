@@ -156,9 +156,10 @@ def _header(program: Any) -> dict[str, Any]:
     state = ""
     if isinstance(program, dspy.Module):
         # Not dump_state(): it has the LM, too, which may change, and not every LM can dump its own.
+        predictors: list[tuple[str, Any]] = program.named_predictors()
         told = [
             (predictor_name, predictor.signature.dump_state(), [dict(demo.items()) for demo in predictor.demos])
-            for predictor_name, predictor in program.named_predictors()
+            for predictor_name, predictor in predictors
         ]
         text = json.dumps(told, sort_keys=True, default=_described)
         state = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -17,7 +17,7 @@ from ..seams.connections import max_connections
 from .gate import Gate
 from .rate import Rate
 
-__all__ = ["Limit", "limit", "limit_all", "limit_of"]
+__all__ = ["Limit", "default_limit", "limit", "limit_all", "limit_of"]
 
 ATTRIBUTE = "_dspy_parallel_limit"
 GIVE_UP_AFTER = 600.0
@@ -225,6 +225,11 @@ def limit_all(
 _default: Settings | None = None
 _of_places: dict[tuple[Any, ...], Limit] = {}
 _lock = threading.Lock()
+
+
+def default_limit() -> Settings | None:
+    """What was asked for with `limit_all()`."""
+    return _default
 
 
 def limit_of(lm: Any) -> Limit | None:
