@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import dspy
@@ -105,35 +105,47 @@ class _Server:
         return {"api_base": self.api_base, "api_key": "none"}
 
 
-def main(count: int) -> None:
-    """The command."""
+def measure(count: int, names: Iterable[str] = CONTENDERS) -> dict[str, dict[str, float]]:
+    """Seconds, CPU seconds per example, megabytes and peak at the LM for each contender; nothing for one that failed."""
     server = start_server(latency=LATENCY)
     server.configure(log=False)
-    rows = []
+    found: dict[str, dict[str, float]] = {}
     try:
-        for name in CONTENDERS:
+        for name in names:
             part = count // DEFAULT_SHARE if "default" in name else count
             command = [sys.executable, "-m", "benchmarks.batch", "--only", name, server.api_base, str(part)]
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-            if done.returncode != 0:
-                rows.append((name, "failed", done.stderr.strip().splitlines()[-1][:60], "", ""))
-                continue
-            found = json.loads(done.stdout.splitlines()[-1])
             peak = server.stats().peak_in_flight
             server.reset_stats()
-            scaled = f" (scaled from {part:,} examples)" if part != count else ""
-            rows.append(
-                (
-                    name,
-                    f"{found['seconds'] * count / part:.1f} s{scaled}",
-                    f"{found['cpu'] / part * 1e3:.2f} ms",
-                    f"{found['megabytes']:.0f} MB",
-                    peak,
-                )
-            )
-            print(rows[-1], file=sys.stderr, flush=True)
+            if done.returncode != 0:
+                print(name, done.stderr.strip().splitlines()[-1], file=sys.stderr)
+                found[name] = {}
+                continue
+            seen = json.loads(done.stdout.splitlines()[-1])
+            found[name] = {
+                "seconds": seen["seconds"] * count / part,
+                "cpu": seen["cpu"] / part,
+                "megabytes": seen["megabytes"],
+                "peak": peak,
+                "examples": part,
+            }
+            print(name, found[name], file=sys.stderr, flush=True)
     finally:
         server.stop()
+    return found
+
+
+def main(count: int) -> None:
+    """The command."""
+    rows = []
+    for name, found in measure(count).items():
+        if not found:
+            rows.append((name, "failed", "", "", ""))
+            continue
+        part = int(found["examples"])
+        scaled = f" (scaled from {part:,} examples)" if part != count else ""
+        time_taken, cpu = f"{found['seconds']:.1f} s{scaled}", f"{found['cpu'] * 1e3:.2f} ms"
+        rows.append((name, time_taken, cpu, f"{found['megabytes']:.0f} MB", f"{found['peak']:.0f}"))
     title = (
         f"{count:,} examples of {LATENCY} s, {IN_FLIGHT:,} in flight, {engines()[0]} engine, DSPy {dspy.__version__}"
     )
