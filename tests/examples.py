@@ -121,19 +121,22 @@ def run_docstrings(module: ModuleType) -> int:
     return failed
 
 
-def main(target: str) -> int:
-    """Run the examples of a Markdown file or of a module."""
+def main(*targets: str) -> int:
+    """Run the examples of Markdown files or modules, one after the other."""
     from dspy_parallel.testing import LMServer
 
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     with LMServer() as server:
         os.environ["OPENAI_API_BASE"] = os.environ["OPENAI_BASE_URL"] = server.api_base
         os.environ["OPENAI_API_KEY"] = "not-needed"
-        if target.endswith(".md"):
-            run_file(Path(target))
-            return 0
-        return run_docstrings(importlib.import_module(target))
+        failed = 0
+        for target in targets:
+            if target.endswith(".md"):
+                run_file(Path(target))
+            else:
+                failed += run_docstrings(importlib.import_module(target))
+    return failed
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

@@ -9,10 +9,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from tests.examples import Block, blocks
+from tests.examples import Block, blocks, example_of
 
 pytestmark = pytest.mark.once
 
@@ -27,17 +28,25 @@ def named(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def run_examples(target: str) -> None:
+def run_examples(*targets: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.examples", target],
+        [sys.executable, "-m", "tests.examples", *targets],
         cwd=ROOT,
         env=os.environ | {"PYTHONFAULTHANDLER": "1"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=100 if len(targets) == 1 else 280,
         check=False,
     )
-    assert done.returncode == 0, f"{target}:\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{' '.join(targets)}:\n{done.stdout}\n{done.stderr}"
+
+
+def runs(page: Path) -> bool:
+    return any(block.is_run for block in blocks(page.read_text(encoding="utf-8")))
+
+
+def leaves_the_process_as_it_was(page: Path) -> bool:
+    return not re.search(r"\b(configure|install|start)\(", page.read_text(encoding="utf-8"))
 
 
 def own_commands(page: Path) -> list[tuple[Block, list[str]]]:
@@ -54,10 +63,15 @@ def own_commands(page: Path) -> list[tuple[Block, list[str]]]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
+@pytest.mark.parametrize("page", [p for p in PAGES if runs(p) and not leaves_the_process_as_it_was(p)], ids=named)
 def test_python_blocks_run(page):
-    if any(block.is_run for block in blocks(page.read_text(encoding="utf-8"))):
-        run_examples(str(page))
+    run_examples(str(page))
+
+
+@pytest.mark.timeout(300)
+def test_python_blocks_run_of_pages_that_share_a_process():
+    """The imports take longer than most pages do."""
+    run_examples(*(str(page) for page in PAGES if runs(page) and leaves_the_process_as_it_was(page)))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -102,12 +116,64 @@ def test_commands_of_our_own_exist(page):
         assert done.returncode == 0, f"{named(page)}: no such command: dspy-parallel {subcommand}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
-def test_links_between_files_lead_somewhere(page):
+def links(page: Path) -> list[str]:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)]
-    missing = [target for target in targets if target and "://" not in target and not (page.parent / target).exists()]
-    assert not missing, f"{named(page)} links to {missing}"
+    return re.findall(r"\]\(([^)\s]+)\)", text)
+
+
+def anchors(page: Path) -> set[str]:
+    """Those of the headings, as GitHub and MkDocs make them."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ +(.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page):
+    for link in links(page):
+        if "://" in link:
+            parts = urlsplit(link)
+            assert parts.scheme == "https", link
+            assert re.fullmatch(r"([\w-]+\.)+[a-z]+", parts.netloc), link
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), f"{named(page)} links to {link}"
+        assert not anchor or anchor in anchors(target), f"{named(page)} links to {link}: no such heading"
+
+
+def test_every_public_name_is_in_the_reference_with_an_example():
+    """In its docstring, or on its page."""
+    import dspy_parallel
+    from dspy_parallel import langgraph, testing
+
+    public = {name: getattr(dspy_parallel, name) for name in dspy_parallel.__all__}
+    for module, prefix in ((langgraph, "langgraph"), (testing, "testing")):
+        public |= {f"{prefix}.{name}": getattr(module, name) for name in module.__all__}
+    for page in sorted((ROOT / "docs" / "api").glob("*.md")):
+        for name in re.findall(r"^::: dspy_parallel\.(\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+            thing = public.pop(name, None)
+            assert thing is None or example_of(thing) or runs(page), f"{named(page)}: {name} has no example"
+    assert not public, f"in docs/api there is nothing about {sorted(public)}"
+
+
+def test_the_site_is_built_without_warnings(tmp_path):
+    """With links and anchors checked by MkDocs."""
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocstrings_handlers.python")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Fetch" not in done.stderr
+    api = "".join(page.read_text(encoding="utf-8") for page in (tmp_path / "api").glob("*.html"))
+    assert 'id="dspy_parallel.async_module"' in api
 
 
 def test_ci_runs_the_test_command_of_the_readme():

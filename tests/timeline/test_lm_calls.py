@@ -9,6 +9,9 @@ import pytest
 
 from dspy_parallel import async_module, limit, record
 
+# LiteLLM leaves sockets to the garbage collector, and before Python 3.12 event loops.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 class Ask(dspy.Module):
     def __init__(self):
