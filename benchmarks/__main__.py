@@ -98,7 +98,10 @@ async def _overlap(server: LMServer, quick: bool, progress: Callable[[str], None
     for program in overlap.programs(quick):
         progress(f"overlap, {program}")
         measured.append(await overlap.measure(program, server, 1 if quick else 2, latency))
+    progress("overlap, where there is nothing to gain")
+    costs = await overlap.sequential_cost(server, 2 if quick else 5, latency)
     overlap.show(measured, latency)
+    overlap.show_cost(costs, latency)
     alone, beside = await overlap.idle(200)
     print(f"A run without LM calls: {alone * 1e6:.0f} us, {beside * 1e6:.0f} us with overlap.")
 

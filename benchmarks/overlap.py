@@ -18,7 +18,7 @@ from benchmarks.overlap_programs import PROGRAMS, Program
 from dspy_parallel import async_module
 from dspy_parallel.testing import LMServer
 
-__all__ = ["Measured", "idle", "measure", "programs", "show"]
+__all__ = ["Cost", "Measured", "idle", "measure", "programs", "sequential_cost", "show", "show_cost"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,61 @@ def show(measured: Iterable[Measured], latency: float) -> None:
     table.show(f"Overlap, {latency:g} s for each LM call", header, rows)
     ratios = [float(row[-1]) for row in rows]
     print(f"Against by hand: median {statistics.median(ratios):.2f}, worst {max(ratios):.2f}.")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a scout costs a program that has nothing to gain.
+
+    Attributes:
+        program: The program.
+        wall: Time with a scout, against that without.
+        cpu: The same of the process's CPU time.
+    """
+
+    program: Program
+    wall: float
+    cpu: float
+
+
+SEQUENTIAL = ("reflexion", "multi-hop", "rolling summary", "least to most")
+"""Programs each of whose calls needs the one before it."""
+
+
+async def sequential_cost(server: LMServer, rounds: int, latency: float) -> list[Cost]:
+    """Programs without any parallelism: with a scout against without, in turns."""
+    costs = []
+    server.configure(latency=latency)
+    with dspy.context(lm=dspy.LM("openai/test-model", cache=False, **server.lm_kwargs())):
+        for program in PROGRAMS:
+            if program.name not in SEQUENTIAL:
+                continue
+            server.configure(replies=[{"match": "", "fields": dict(program.answers)}] if program.answers else [])
+            ways: list[Any] = [
+                async_module(type("Program", (program.module,), {}), engine="loop", overlap=overlap)()
+                for overlap in (False, True)
+            ]
+            taken: list[list[tuple[float, float]]] = [[], []]
+            for turn in range(rounds + 1):
+                for which in (0, 1) if turn % 2 else (1, 0):
+                    wall, cpu = time.perf_counter(), time.process_time()
+                    await ways[which].acall(**program.inputs)
+                    if turn:
+                        taken[which].append((time.perf_counter() - wall, time.process_time() - cpu))
+            # The median of the turns' ratios: what the machine does meanwhile, it does to both.
+            ratios = [
+                (ahead[0] / alone[0], ahead[1] / alone[1]) for alone, ahead in zip(taken[0], taken[1], strict=True)
+            ]
+            wall, cpu = (statistics.median(each) for each in zip(*ratios, strict=True))
+            costs.append(Cost(program, wall, cpu))
+    server.configure(replies=[])
+    return costs
+
+
+def show_cost(costs: Iterable[Cost], latency: float) -> None:
+    """Print what the scout costs where it gains nothing."""
+    rows = [(each.program, f"{each.wall:.3f}", f"{each.cpu:.2f}") for each in costs]
+    table.show(f"Nothing to overlap, {latency:g} s for each LM call", ("program", "wall", "CPU"), rows)
 
 
 class _Idle(dspy.Module):

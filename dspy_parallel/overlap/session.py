@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["Call", "Flight", "Session", "Side", "current"]
 
 
+PATIENCE = 8
+"""Turns of the loop for which the scout does not look at a result of the main line's: until its next request is sent."""
+
+
 @dataclass(eq=False)
 class Flight:
     """One request at the LM's wire.
@@ -212,15 +216,18 @@ class Session:
             self._tell(call, twin)
 
     def _tell(self, main: Call, scout: Call) -> None:
-        def tell() -> None:
+        def tell(turns: int = PATIENCE) -> None:
             if self.is_closed or scout.outcome is None:
+                return
+            if turns and main.failure is None:
+                self.loop.call_soon(tell, turns - 1)
                 return
             if main.failure is not None:
                 self.on_failure(scout.path, main.failure, scout.place)
             else:
                 self.on_result(scout.outcome, main.result)
 
-        # Later, and on the loop's own thread: now, it is the main line's turn.
+        # On the loop's own thread, and later: now, it is the main line's turn.
         self.loop.call_soon_threadsafe(tell)
 
     def is_main_ahead(self) -> bool:
