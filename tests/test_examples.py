@@ -14,12 +14,28 @@ pytestmark = pytest.mark.once
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def output_of(name: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", f"examples.{name}"], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
-    )
+def output_of(name: str, *arguments: str) -> str:
+    command = [sys.executable, "-m", f"examples.{name}", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_the_picture_of_the_readme(tmp_path):
+    """It is what the script draws."""
+    output_of("before_after", str(tmp_path / "drawn.svg"))
+
+    def labels(path: Path) -> list[str]:
+        texts = re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text(encoding="utf-8"))
+        return [text for text in texts if not re.fullmatch(r"[\d.]+( s)?", text)]
+
+    def seconds(path: Path) -> list[float]:
+        return [float(text) for text in re.findall(r">([\d.]+) s</text>", path.read_text(encoding="utf-8"))]
+
+    committed, drawn = ROOT / "docs" / "before-after.svg", tmp_path / "drawn.svg"
+    assert labels(committed) == labels(drawn)
+    assert {"before", "after", "judge · openai/any"} <= set(labels(drawn))
+    assert seconds(committed) == pytest.approx(seconds(drawn), abs=0.5)
 
 
 def test_migration():

@@ -30,19 +30,20 @@ COLOURS = {
 }
 
 
-def svg(spans: Sequence[Span], *, width: int = 960, title: str = "") -> str:
+def svg(spans: Sequence[Span], *, width: int = 960, title: str = "", figures: bool = True) -> str:
     """The picture.
 
     Args:
         spans: Of a timeline.
         width: Pixels.
         title: What stands above it.
+        figures: Whether they stand below it, and the critical path is marked.
     """
     begin = min((s.start for s in spans), default=0.0)
     total = max(max((s.end for s in spans), default=0.0) - begin, 1e-9)
     groups = groups_of(spans)
     shown = groups[:MAX_LINES]
-    notes = [printable(text) for text, _ in summary(spans)] if spans else ["Nothing was recorded."]
+    notes = [printable(text) for text, _ in summary(spans) if figures] if spans else ["Nothing was recorded."]
     if len(groups) > len(shown):
         notes.insert(0, f"… and {len(groups) - len(shown)} more lines")
     top = MARGIN + (28 if title else 0)
@@ -51,7 +52,7 @@ def svg(spans: Sequence[Span], *, width: int = 960, title: str = "") -> str:
     labels = max((len(_label(group)) for group in shown), default=0)
     left = min(MARGIN + labels * 7 + 12, width // 3)
     scale = (width - left - 70) / total
-    critical = {segment.span for segment in critical_path(spans)}
+    critical = {segment.span for segment in critical_path(spans) if figures}
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         'font-family="ui-sans-serif, system-ui, sans-serif" font-size="12.5" role="img">',

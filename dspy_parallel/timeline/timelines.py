@@ -79,14 +79,15 @@ class Timeline:
         """A page that needs nothing else: with zoom, search, and details of each span."""
         return page(self.spans)
 
-    def svg(self, *, width: int = 960, title: str = "") -> str:
+    def svg(self, *, width: int = 960, title: str = "", figures: bool = True) -> str:
         """A picture, for a README.
 
         Args:
             width: Pixels.
             title: What stands above it.
+            figures: Whether they stand below it, and the critical path is marked.
         """
-        return svg(self.spans, width=width, title=title)
+        return svg(self.spans, width=width, title=title, figures=figures)
 
     def chrome_trace(self) -> str:
         """JSON that https://ui.perfetto.dev and chrome://tracing open."""
