@@ -80,7 +80,7 @@ def _is_stale(original: Callable[..., Any], connection: Any, args: tuple[Any, ..
 
 def _litellm_pool(variable: str) -> Callable[[Any], Any]:
     def size(stock: int) -> int:
-        return stock if variable in os.environ else max(stock, max_connections())
+        return stock if variable in os.environ else max_connections()
 
     return size
 
