@@ -106,7 +106,7 @@ class _Server:
 
 
 def measure(count: int, names: Iterable[str] = CONTENDERS) -> dict[str, dict[str, float]]:
-    """Seconds, CPU seconds per example, megabytes and peak at the LM for each contender; nothing for one that failed."""
+    """For each contender seconds, CPU seconds per example, megabytes, peak at the LM; nothing for one that failed."""
     server = start_server(latency=LATENCY)
     server.configure(log=False)
     found: dict[str, dict[str, float]] = {}
