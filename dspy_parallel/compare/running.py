@@ -17,7 +17,8 @@ import dspy
 from ..bridge import is_coroutine_function
 from ..errors import TargetError
 from ..modules import async_module
-from ..overlap.running import run_ahead  # noqa: F401 - imported before the clock starts
+# Imported before the clock starts.
+from ..overlap.running import run_ahead  # noqa: F401 # pyright: ignore[reportUnusedImport]
 from ..programs import run
 from ..targets import FIRST_CALL, Target, lms_for_first_calls
 from ..timeline import Timeline, record

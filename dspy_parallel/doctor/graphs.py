@@ -55,7 +55,8 @@ def branches_of(graph: Any) -> Iterator[tuple[str, Any]]:
 def fan_outs(graph: Any) -> dict[str, list[str]]:
     """The nodes that run side by side because plain edges lead to all of them from one node."""
     found: dict[str, list[str]] = {}
-    for source, target in sorted(getattr(builder_of(graph), "edges", ())):
+    edges: Any = getattr(builder_of(graph), "edges", ())
+    for source, target in sorted(edges):
         if target != "__end__":
             found.setdefault(source, []).append(target)
     return {source: targets for source, targets in found.items() if len(targets) > 1}
@@ -92,4 +93,5 @@ def _of_functions(name: str, func: Any, afunc: Any, kind: Any) -> Iterator[Progr
 
 
 def _forward_of(module: Any) -> Any:
-    return getattr(type(module), "forward", type(module).__call__).__get__(module)
+    forward: Any = getattr(type(module), "forward", type(module).__call__)
+    return forward.__get__(module)

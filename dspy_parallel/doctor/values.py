@@ -86,7 +86,7 @@ _MAKERS: Mapping[Any, type] = {
 class Scope:
     """The names that a function sees."""
 
-    function: FunctionType
+    function: Any  # a FunctionType, which has a __get__ that checkers apply to the attribute
     names: dict[str, Value | None] = field(default_factory=dict)
     outer: Scope | None = None
 

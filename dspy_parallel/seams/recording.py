@@ -215,7 +215,7 @@ def _waits(target: str, name: str) -> Seam:
 
 _LM15 = "dspy._vendor.lm15.transports"
 
-_ROWS = [
+_rows = [
     _row("dspy.primitives.module:Module.__call__", _sync(_begin_module)),
     _row("dspy.primitives.module:Module.acall", _async(_begin_module)),
     _row("dspy.clients.base_lm:BaseLM.__call__", _sync(_begin_lm), overrides=True),
@@ -238,7 +238,7 @@ _ROWS = [
     _waits("aiohttp.client_reqrep:ClientResponse.start", "reply"),
 ]
 for _httpcore in ("httpcore", "httpcore2"):
-    _ROWS += [
+    _rows += [
         _waits(f"{_httpcore}._sync.connection_pool:PoolRequest.wait_for_connection", "connection"),
         _waits(f"{_httpcore}._sync.connection:HTTPConnection._connect", "connection"),
         _waits(f"{_httpcore}._sync.http11:HTTP11Connection.handle_request", "reply"),
@@ -250,5 +250,5 @@ for _httpcore in ("httpcore", "httpcore2"):
 
 def watch_dspy() -> None:
     """Add the rows, once."""
-    while _ROWS:
-        register(_ROWS.pop(0))
+    while _rows:
+        register(_rows.pop(0))

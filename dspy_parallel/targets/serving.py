@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +66,7 @@ def _of_timeline(path: str) -> dict[str, list[float]]:
 
 
 @contextmanager
-def served(latency: Any = LATENCY) -> Iterator[LMServer]:
+def served(latency: Any = LATENCY) -> Generator[LMServer]:
     """Every `dspy.LM` that is made inside the context asks a server on 127.0.0.1, with the model's name that it has.
 
     For commands that own their process: `dspy.LM` is patched until the context is left, and an LM is configured if
