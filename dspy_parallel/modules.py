@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 import weakref
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast, overload
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import dspy
 
@@ -102,10 +102,19 @@ def async_module(
     return target
 
 
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
+
+
+class _HasForward(Protocol[P, R]):
+    def forward(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+
 class AsyncModuleMixin:
     """`@async_module` by inheritance: every subclass that is a `dspy.Module` gets an `aforward()`.
 
     Engine and overlap are given as class keywords and are inherited. Classes with an `aforward()` of their own keep it.
+    Type checkers see `acall()` with the signature of `forward()`. (A decorator cannot tell them that.)
 
     Raises:
         DecorationError: At class creation, if `forward()` is a coroutine function or a generator function.
@@ -130,6 +139,13 @@ class AsyncModuleMixin:
 
     _bridge_engine: Engine = "auto"
     _bridge_overlap: bool = False
+
+    if TYPE_CHECKING:
+
+        @property
+        def acall(self: _HasForward[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+            """DSPy's, with the signature of `forward()`."""
+            ...
 
     def __init_subclass__(cls, *, engine: Engine | None = None, overlap: bool | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

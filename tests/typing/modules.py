@@ -60,6 +60,12 @@ def classes_and_instances_keep_their_types() -> None:
     uninstall()
 
 
+async def acall_has_the_signature_of_forward() -> None:
+    assert_type(await Mixed().acall("a"), int)
+    assert_type(await Below().acall(text="a"), int)
+    await Mixed().acall(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 async def programs_can_be_run() -> None:
     assert_type(await run(Plain().forward, "a", engine="thread"), int)
     pending: Coroutine[Any, Any, int] = run(Plain().forward, "a")
