@@ -30,7 +30,8 @@ def test_code_that_blocks_is_named(kind):
 
     timeline = run_on(kind, main)
     blocked = [span for span in timeline.spans if span.kind == "blocked"]
-    assert [(s.facts["file"], s.facts["line"], s.facts["function"]) for s in blocked] == [(__file__, LINE, "block")]
+    longest = max(blocked, key=lambda span: span.seconds)  # on a busy machine there may be others
+    assert (longest.facts["file"], longest.facts["line"], longest.facts["function"]) == (__file__, LINE, "block")
     assert 0.2 < timeline.figures.blocked_seconds < 0.6
     assert f"test_blocking.py:{LINE}" in str(timeline)
 
