@@ -17,6 +17,7 @@ import dspy
 from ..bridge import is_coroutine_function
 from ..errors import TargetError
 from ..modules import async_module
+
 # Imported before the clock starts.
 from ..overlap.running import run_ahead  # noqa: F401 # pyright: ignore[reportUnusedImport]
 from ..programs import run
