@@ -64,7 +64,11 @@ async def bridged(program: Any, lm: Any, count: int, ended: list[int]) -> list[A
 
 def check(server: LMServer, program: Any, count: int, in_flight: int, timeout: float) -> Any:
     server.configure(faults=FAULTS, latency=0.1)
-    expected = as_sync(server, make_lm(server, timeout), list(range(count)))
+    plain = make_lm(server, timeout)
+    expected = as_sync(server, plain, list(range(count)))
+    if NATIVE:
+        plain.close()
+        server.wait_for(connections=0, timeout=20)
     server.reset_stats()
     lm = make_lm(server, timeout)
     held = limit(lm, max_in_flight=in_flight, give_up_after=8.0)
