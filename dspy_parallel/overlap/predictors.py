@@ -15,6 +15,7 @@ from ..seams.table import Seam, register
 from . import purity
 from .outside import private_copy
 from .session import Call, Current, current
+from .wire import joins
 
 __all__ = ["why_not"]
 
@@ -46,6 +47,8 @@ def _why_not_lm(lm: Any) -> str | None:
         return "the LM has callbacks of its own"
     cls = type(lm)
     if purity.declared(lm) == "pure":
+        if not joins(cls):
+            return f"{cls.__name__} has an `aforward` of its own (declare it @pure, too)"
         return (
             None
             if cls.aforward is not dspy.BaseLM.aforward or cls.forward is dspy.LM.forward

@@ -28,7 +28,7 @@ __all__ = ["Call", "Flight", "Session", "Side", "current"]
 
 
 PATIENCE = 8
-"""Turns of the loop for which the scout does not look at a result of the main line's: until its next request is sent."""
+"""Turns of the loop before the scout looks at a result of the main line's: until the next request has been sent."""
 
 
 @dataclass(eq=False)

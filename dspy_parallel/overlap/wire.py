@@ -25,7 +25,7 @@ from ..seams.table import Seam, register
 from .session import Call, Flight, current
 from .strands import Halted
 
-__all__ = ["HAS_ONE_FUNCTION", "joining"]
+__all__ = ["HAS_ONE_FUNCTION", "joining", "joins"]
 
 HAS_ONE_FUNCTION = hasattr(dspy, "lm15")
 
@@ -50,7 +50,13 @@ async def _fly(request: Any, operation: Callable[[], Awaitable[Any]]) -> Any:
         raise Halted("an LM is called without a predictor")
     flight = Flight(request, call.side, asyncio.get_running_loop().create_future())
     call.flights.append(flight)
-    return await _make(call, flight, operation)
+    token = current.set(
+        now._replace(call=None)
+    )  # an `aforward()` that calls its base class's: that is no other request
+    try:
+        return await _make(call, flight, operation)
+    finally:
+        current.reset(token)
 
 
 async def _make(call: Call, flight: Flight, operation: Callable[[], Awaitable[Any]]) -> Any:
@@ -135,7 +141,17 @@ def joining(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
             return await original(self, *args, **kwargs)
         return await _fly((id(self), args, kwargs), lambda: original(self, *args, **kwargs))
 
+    aforward.__overlap_joins__ = True  # type: ignore[attr-defined]
     return aforward
+
+
+def joins(cls: Any) -> bool:
+    """Whether an LM class shares its requests; before DSPy 3.4, an `aforward()` that was never declared does not."""
+    return (
+        HAS_ONE_FUNCTION
+        or cls.aforward in (dspy.BaseLM.aforward, dspy.LM.aforward)
+        or hasattr(cls.aforward, "__overlap_joins__")
+    )
 
 
 if HAS_ONE_FUNCTION:

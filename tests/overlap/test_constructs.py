@@ -8,13 +8,14 @@ from typing import Any
 import dspy
 import pytest
 
-from dspy_parallel import async_module
+from dspy_parallel import async_module, pure
 from tests.overlap import constructs, constructs_of_values
 from tests.overlap.construct import Construct
 from tests.overlap.lms import TimedLM, always
 from tests.overlap.observing import assert_same, observe
 
 
+@pure
 class CountingLM(TimedLM):
     """Knows how many of its calls were in flight at once."""
 
@@ -31,6 +32,7 @@ class CountingLM(TimedLM):
             self.now -= 1
 
 
+@pure
 class HoldingLM(TimedLM):
     """Answers nobody before a number of calls is in flight."""
 

@@ -17,7 +17,7 @@ from dspy.teleprompt import BootstrapFewShot
 from dspy.utils import DummyLM
 from dspy.utils.callback import BaseCallback
 
-from dspy_parallel import async_module, explain, ordered, overlapped, run
+from dspy_parallel import async_module, explain, ordered, overlapped, pure, run
 from dspy_parallel.overlap import sources
 from dspy_parallel.overlap.strands import Strand
 from tests.overlap.lms import LMFailure, TimedLM, always
@@ -37,6 +37,7 @@ class Three(dspy.Module):
         return dspy.Prediction(y=[self.p(x=x).y, self.p(x=x + self.topic).y, self.p(x=x + "3").y])
 
 
+@pure
 class HeldLM(TimedLM):
     """Never answers, but for what fails; knows who was cancelled."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import dspy
 import pytest
 
-from dspy_parallel import async_module, explain
+from dspy_parallel import async_module, explain, pure
 from tests.overlap.construct import Predictors
 from tests.overlap.lms import LMFailure, TimedLM, always
 from tests.overlap.observing import assert_same, observe
@@ -128,6 +128,7 @@ def test_unused_calls_are_cancelled_at_once_and_counted() -> None:
         y = self.a(x="wanted").y if good else self.b(x="hold").y
         return dspy.Prediction(y=y, z=self.a(x=y).y)
 
+    @pure
     class Holding(CountingLM):
         cancelled = 0
 
