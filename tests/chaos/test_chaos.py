@@ -71,7 +71,7 @@ def check(server: LMServer, program: Any, count: int, in_flight: int, timeout: f
         server.wait_for(connections=0, timeout=20)
     server.reset_stats()
     lm = make_lm(server, timeout)
-    held = limit(lm, max_in_flight=in_flight, give_up_after=8.0)
+    held = limit(lm, max_in_flight=in_flight, give_up_after=20.0)
     ended: list[int] = []
     results = asyncio.run(asyncio.wait_for(bridged(program, lm, count, ended), 1500))
 
