@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ __all__ = ["own_history"]
 
 
 @contextmanager
-def own_history() -> Iterator[list[dict[str, Any]]]:
+def own_history() -> Generator[list[dict[str, Any]]]:
     """Get the history entries of the LM calls that the block makes, and no others.
 
     `lm.history[-1]` is the last call of anybody; under concurrency that is rarely one's own. The block's list has the

@@ -48,11 +48,11 @@ def quick_collections() -> None:
     Looking for leaks collects after each test, which takes half a second with DSPy, LiteLLM and LangGraph in memory.
     LiteLLM keeps a client, with its open connections, for every event loop that there was; here they are closed.
     """
-    if "litellm" in sys.modules:
-        sys.modules["litellm"].in_memory_llm_clients_cache.flush_cache()
     gc.unfreeze()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
+        if "litellm" in sys.modules:
+            sys.modules["litellm"].in_memory_llm_clients_cache.flush_cache()
         gc.collect()
     gc.freeze()
 

@@ -7,7 +7,7 @@ import contextvars
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -178,7 +178,7 @@ class Passage:
 
 
 @contextmanager
-def passing(passage: Passage) -> Iterator[Passage]:
+def passing(passage: Passage) -> Generator[Passage]:
     """Make it the call around the code in the block."""
     token = _current.set(passage)
     try:

@@ -18,6 +18,7 @@ class Turn(Protocol):
 
     def is_alive(self, bell: Callable[[], None]) -> bool:
         """Whether somebody is there to take it; if not, the bell is rung when somebody is."""
+        ...
 
     def grant(self) -> None:
         """It is this one's turn."""

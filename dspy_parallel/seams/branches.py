@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import dspy
 from dspy.clients.base_lm import GLOBAL_HISTORY
@@ -48,7 +48,7 @@ class Branch:
         if self._to_tracker is not None or (counts and not settings.track_usage):
             own["usage_tracker"] = self.tracker = UsageTracker()
         self.context = contextvars.copy_context()
-        self.context.run(thread_local_overrides.set, {**thread_local_overrides.get(), **own})
+        self.context.run(thread_local_overrides.set, cast("Any", {**thread_local_overrides.get(), **own}))
 
     def merge(self) -> None:
         """Add trace and usage to the caller's."""

@@ -52,12 +52,13 @@ async def bridged(program: Any, lm: Any, count: int, ended: list[int]) -> list[A
         finally:
             ended.append(number)
 
+    before = asyncio.all_tasks()
     with dspy.context(lm=lm):
         results = await asyncio.gather(*(one(n) for n in range(count)), return_exceptions=True)
     if hasattr(lm, "aclose"):
         await lm.aclose()
     # A task of LiteLLM's own lives as long as the loop.
-    left = [t for t in asyncio.all_tasks() if t is not asyncio.current_task() and "litellm" not in repr(t)]
+    left = [task for task in asyncio.all_tasks() - before if "litellm" not in repr(task)]
     assert not left, f"tasks left: {left}"
     return results
 
@@ -71,6 +72,7 @@ def check(server: LMServer, program: Any, count: int, in_flight: int, timeout: f
         server.wait_for(connections=0, timeout=20)
     server.reset_stats()
     lm = make_lm(server, timeout)
+    # Stalls hold their places for as long as the timeout: a refused call may wait for several of them.
     held = limit(lm, max_in_flight=in_flight, give_up_after=20.0)
     ended: list[int] = []
     results = asyncio.run(asyncio.wait_for(bridged(program, lm, count, ended), 1500))

@@ -49,6 +49,7 @@ def bootstrap(program: Any) -> Any:
 
 
 def mipro(program: Any) -> Any:
+    pytest.importorskip("optuna")
     optimizer = dspy.MIPROv2(
         metric=metric, auto=None, num_candidates=3, max_bootstrapped_demos=1, max_labeled_demos=1, num_threads=6, seed=5
     )

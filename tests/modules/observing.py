@@ -180,12 +180,12 @@ def logged() -> Iterator[list[Any]]:
     """What DSPy logs, from WARNING on. (What this package logs is about time, and differs on a busy machine.)"""
     handler = _Log()
     logger = logging.getLogger("dspy")
-    before = logger.handlers, logger.propagate
-    logger.handlers, logger.propagate = [handler], False
+    before = logger.handlers, logger.propagate, logger.level
+    logger.handlers, logger.propagate, logger.level = [handler], False, logging.WARNING
     try:
         yield handler.lines
     finally:
-        logger.handlers, logger.propagate = before
+        logger.handlers, logger.propagate, logger.level = before
 
 
 class World:
