@@ -30,13 +30,14 @@ class Gate:
         self._most = max_in_flight
         self._rate = rate
         self._numbers = itertools.count()
+        self._arrivals = itertools.count()
         self._reset()
         _gates.add(self)
 
     def _reset(self) -> None:
         # Reentrant: the garbage collector may close an abandoned coroutine, which then leaves, at any line below.
         self._lock = threading.RLock()
-        self._queue: list[tuple[int, Turn]] = []
+        self._queue: list[tuple[int, int, Turn]] = []
         self._rings: tuple[Turn, float] | None = None
         self._paused_until = float("-inf")
         self.window = Window(self._most)
@@ -54,7 +55,7 @@ class Gate:
         return max(0.0, self._paused_until - time.monotonic())
 
     def number(self) -> int:
-        """A call's place in the order; it keeps it if it has to queue again."""
+        """A call's place in the order. With a higher one it lets as many pass as the difference is."""
         return next(self._numbers)
 
     # To enter
@@ -88,7 +89,7 @@ class Gate:
 
     def _join(self, number: int, turn: Turn) -> bool:
         with self._lock:
-            heapq.heappush(self._queue, (number, turn))
+            heapq.heappush(self._queue, (number, next(self._arrivals), turn))
             self._admit()
             return turn.granted
 
@@ -107,7 +108,7 @@ class Gate:
             self._admit()
 
     def _remove(self, turn: Turn) -> None:
-        self._queue = [entry for entry in self._queue if entry[1] is not turn]
+        self._queue = [entry for entry in self._queue if entry[-1] is not turn]
         heapq.heapify(self._queue)
         self._admit()
 
@@ -132,9 +133,9 @@ class Gate:
     # Under the lock
 
     def _admit(self) -> None:
-        asleep: list[tuple[int, Turn]] = []
+        asleep: list[tuple[int, int, Turn]] = []
         while self._queue and self.window.has_room(self.in_flight):
-            turn = self._queue[0][1]
+            turn = self._queue[0][-1]
             try:
                 if not turn.is_alive(self._ring):
                     asleep.append(heapq.heappop(self._queue))

@@ -154,6 +154,9 @@ class Passage:
         if self._deadline is None:
             self._deadline = now + patience
         self._refusals += 1
+        # Refused once, it keeps its place; after that it lets ever more others pass, or a call that is refused for
+        # ever would be the only one to be tried.
+        self._number += 2 ** min(self._refusals, 16) - 2
         asked = retry_after(exc)
         if asked is not None:
             # No longer than anybody is willing to wait: somebody has to ask again.
