@@ -157,7 +157,7 @@ def method(frame: Frame, callee: types.BuiltinMethodType, args: list[Any], kwarg
         strand.touch(owner, writing=True)
         return getattr(owner, name)(*given, **kwargs)
 
-    return frame.strand.fork(change, f"`.{name}()`", reachable([owner, *args]), [owner])
+    return frame.strand.fork(change, f"`.{name}()`", reachable([owner, *args]), [owner], finds=True)
 
 
 def _given(frame: Frame, owner: Any, name: str, args: list[Any]) -> list[Any]:

@@ -30,6 +30,8 @@ def call(frame: Frame, node: ast.Call) -> Any:
     """The value of a call expression."""
     if isinstance(node.func, ast.Attribute):
         owner = expressions.evaluate(frame, node.func.value)
+        if node.func.attr in MUTATORS:
+            owner = frame.force_result(owner)  # who else knows it has to be told
         if type(owner) is Pending and not owner.done and regards.is_known_method(node.func.attr):
             return _call_later(frame, node, owner, node.func.attr)
         callee = frame.force(expressions.attribute(frame, owner, node.func.attr))
@@ -54,7 +56,7 @@ def _call_later(frame: Frame, node: ast.Call, owner: Pending, name: str) -> Any:
 
     reads = reachable([owner, *args, *kwargs.values()])
     writes = reachable([owner]) if name in MUTATORS else ()
-    return frame.strand.fork(work, f"`.{name}()` of {owner.what}", reads, writes)
+    return frame.strand.fork(work, f"`.{name}()` of {owner.what}", reads, writes, finds=name in MUTATORS)
 
 
 def _arguments(frame: Frame, node: ast.Call) -> tuple[list[Any], dict[str, Any]]:
@@ -209,6 +211,7 @@ def enter(frame: Frame, function: Any, args: Any, kwargs: dict[str, Any]) -> Any
     regard = regards.of_function(frame, function, first)
     if regard.is_opaque or not (regard.may_call or _finds_pending(frame, function, node, names)):
         return run(frame.strand)
+    regard.settle(frame, [*names.values()])
     reads = reachable([*names.values(), *([function] if isinstance(function, LocalFunction) else [])])
     what = f"what `{getattr(node, 'name', 'a lambda')}` returns"
     return frame.strand.fork(run, what, reads, regard.writes(reads))

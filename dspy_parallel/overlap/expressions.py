@@ -137,7 +137,8 @@ def _subscript(frame: Frame, node: ast.Subscript) -> Any:
         return container[index]
 
     waits = type(owner) is Pending or blockers(frame.strand, key) or not frame.strand.is_free(owner)
-    return frame.strand.fork(get, "an item", reachable([owner])) if waits else get(frame.strand)
+    is_slice = isinstance(node.slice, ast.Slice)  # which makes a list of its own
+    return frame.strand.fork(get, "an item", reachable([owner]), finds=not is_slice) if waits else get(frame.strand)
 
 
 def _slice(frame: Frame, node: ast.Slice) -> Any:

@@ -55,6 +55,8 @@ class Facts:
         jumps: Whether it can leave the enclosing function or loop: `return`, `break`, `continue`, `raise`.
         continues: Whether it has a `continue` for the loop around it.
         writes: Names of containers that it may change, but for those that it has made.
+        adds: Names that `+=` and its like may change.
+        digs: Those of `writes` of which it changes what is in them.
         sets_attributes: Whether it may change attributes, or containers that are attributes.
         unknown: What in it is not understood, in words.
     """
@@ -66,6 +68,8 @@ class Facts:
     jumps: bool = False
     continues: bool = False
     writes: set[str] = field(default_factory=set)
+    adds: set[str] = field(default_factory=set)
+    digs: set[str] = field(default_factory=set)
     sets_attributes: bool = False
     unknown: str = ""
 
@@ -94,7 +98,9 @@ def _find(nodes: Sequence[ast.AST]) -> Facts:
     facts = Facts()
     for node in nodes:
         _visit(node, facts, in_loop=False, hidden=frozenset())
-    facts.writes -= _made(nodes)
+    made = _made(nodes)
+    facts.writes -= made
+    facts.adds -= made
     return facts
 
 
@@ -153,14 +159,19 @@ def _visit(node: ast.AST, facts: Facts, *, in_loop: bool, hidden: frozenset[str]
             facts.stores.add(node.id)
     elif isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
         facts.writes.add(_root(node))
+        if not isinstance(node.value, ast.Name):
+            facts.digs.add(_root(node))
         facts.sets_attributes |= isinstance(node, ast.Attribute) or isinstance(node.value, ast.Attribute)
     elif isinstance(node, ast.AugAssign):
-        facts.writes.add(_root(node.target))  # of a list it would be in place
+        if isinstance(node.target, ast.Name):
+            facts.adds.add(node.target.id)  # to a list it would be in place
         facts.loads.add(_root(node.target))
     elif isinstance(node, ast.Call):
         facts.calls.append(node)
         if isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS:
             facts.writes.add(_root(node.func))
+            if not isinstance(node.func.value, ast.Name):
+                facts.digs.add(_root(node.func))
             facts.sets_attributes |= isinstance(node.func.value, ast.Attribute)
     elif isinstance(node, (ast.Return, ast.Raise)) or (isinstance(node, ast.Break) and not in_loop):
         facts.jumps = True
@@ -194,6 +205,8 @@ def _visit_scope(node: ast.AST, facts: Facts) -> None:
     facts.captured |= inner.loads | inner.captured
     facts.calls += inner.calls
     facts.writes |= inner.writes
+    facts.adds |= inner.adds
+    facts.digs |= inner.digs
     facts.sets_attributes |= inner.sets_attributes
     facts.unknown = facts.unknown or inner.unknown
 

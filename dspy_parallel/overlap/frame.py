@@ -16,7 +16,7 @@ from .strands import UNBOUND, Halted, Pending, Strand
 if TYPE_CHECKING:
     from .scout import Scout
 
-__all__ = ["Frame", "LocalFunction", "Returned", "blockers", "reachable"]
+__all__ = ["Frame", "LocalFunction", "Returned", "blockers", "children", "reachable"]
 
 
 class LocalFunction:
@@ -170,6 +170,10 @@ class Frame:
         """The value itself; what it contains may still be pending."""
         return self.strand.force(value)
 
+    def force_result(self, value: Any) -> Any:
+        """The value, if it is what a call returns: of other pending values it is known where they come from."""
+        return self.force(value) if type(value) is Pending and not value.boxes else value
+
     def lift(self, what: str, op: Callable[..., Any], *operands: Any) -> Any:
         """Apply a function without effects to values that may be pending; the result is pending then, too."""
         if not any(blockers(self.strand, operand) for operand in operands):
@@ -192,7 +196,8 @@ class Frame:
         return self.strand.fork(wait, what, [box], [box] if writing else ())
 
 
-def _children(value: Any) -> Iterable[Any]:
+def children(value: Any) -> Iterable[Any]:
+    """What a container or a record has in it."""
     cls = type(value)
     if cls in purity.RECORDS:
         return [value._store]
@@ -214,7 +219,7 @@ def blockers(strand: Strand, value: Any, seen: set[int] | None = None) -> bool:
     seen.add(id(value))
     if not strand.is_free(value):
         return True
-    return any(type(child) is Pending or blockers(strand, child, seen) for child in _children(value))
+    return any(type(child) is Pending or blockers(strand, child, seen) for child in children(value))
 
 
 def reachable(values: Iterable[Any]) -> list[Any]:
@@ -234,7 +239,7 @@ def reachable(values: Iterable[Any]) -> list[Any]:
                 frame = frame.outer
         elif (type(value) in purity.CONTAINERS or type(value) in purity.RECORDS) and id(value) not in found:
             found[id(value)] = value
-            todo += _children(value)
+            todo += children(value)
     return list(found.values())
 
 

@@ -16,7 +16,7 @@ import dspy
 
 from . import purity
 from .facts import MUTATORS, Facts, facts_of, parameters_of
-from .frame import Frame, LocalFunction, reachable
+from .frame import Frame, LocalFunction, children, reachable
 from .outside import MISSING
 from .sources import source_of
 from .strands import Halted, Pending
@@ -38,18 +38,32 @@ class Regard:
     Attributes:
         is_opaque: Whether it must have run before anything after it may be looked at.
         written: What it may change: containers that are to be got at from these.
+        added_to: What it may change if it is a list; numbers and texts are replaced.
+        dug_into: Those of them of which it may change what is in them.
+        digs: Whether it may change what is in anything.
         writes_all: Whether it may change whatever it can get at.
         may_call: Whether it may call a predictor, or something that is found out only when it runs.
     """
 
     is_opaque: bool = False
     written: list[Any] = field(default_factory=list)
+    added_to: list[Any] = field(default_factory=list)
+    dug_into: list[Any] = field(default_factory=list)
+    digs: bool = False
     writes_all: bool = False
     may_call: bool = False
 
+    def settle(self, frame: Frame, values: Sequence[Any]) -> None:
+        """Wait for what it may change: who knows that by another name could not be told to wait for the change."""
+        for value in values if self.writes_all else self.written:
+            known = frame.force_result(value)
+            if self.digs or any(value is each for each in self.dug_into):
+                for item in children(known):
+                    frame.force_result(item)
+
     def writes(self, reads: Sequence[Any]) -> list[Any]:
         """Of the containers that it may look into, those that it may change."""
-        return list(reads) if self.writes_all else reachable(self.written)
+        return list(reads) if self.writes_all else reachable([*self.written, *self.added_to])
 
 
 def is_known_method(name: str) -> bool:
@@ -61,12 +75,21 @@ def of(frame: Frame, facts: Facts) -> Regard:
     """For a piece of code in this frame."""
     if facts.unknown or facts.sets_attributes:
         return Regard(is_opaque=True)
-    regard = Regard(written=frame.values_of(facts.writes))
+    # What a name stands for that is assigned here is found out only when it runs.
+    is_vague = bool(facts.writes & facts.stores)
+    regard = Regard(
+        written=frame.values_of(facts.writes),
+        added_to=frame.values_of(facts.adds),
+        dug_into=frame.values_of(facts.digs),
+        digs=is_vague,
+        writes_all=is_vague,
+    )
     for call in facts.calls:
         inner = _of_call(frame, call)
         if inner.is_opaque:
             return inner
         regard.writes_all |= inner.writes_all
+        regard.digs |= inner.digs
         regard.may_call |= inner.may_call
     return regard
 
@@ -95,12 +118,17 @@ def _look_into(frame: Frame, function: types.FunctionType, first: Any) -> Regard
     known = {names[0]: first} if names and first is not _UNKNOWN else {}
     facts = facts_of(source.node.body)
     inner = of(Frame(frame.scout, frame.strand, known, function=function), facts)
-    # Names that are neither parameters nor made here may stand for anything.
     return _from_outside(inner, facts)
 
 
 def _from_outside(inner: Regard, facts: Facts) -> Regard:
-    return Regard(inner.is_opaque, writes_all=inner.writes_all or bool(facts.writes), may_call=inner.may_call)
+    # Names that are neither parameters nor made here may stand for anything.
+    return Regard(
+        inner.is_opaque,
+        digs=inner.digs or bool(facts.digs),
+        writes_all=inner.writes_all or bool(facts.writes or facts.adds),
+        may_call=inner.may_call,
+    )
 
 
 def _of_call(frame: Frame, call: ast.Call) -> Regard:

@@ -69,7 +69,7 @@ class Scout:
         self.regards: dict[Any, Regard] = {}
         self.reasons: list[Reason] = []
         self._context = contextvars.copy_context()
-        self._strands = Strands(self._context, self._failed)
+        self._strands = Strands(self._context, self._failed, reachable)
         self._function, self._args, self._kwargs = function, args, kwargs
         if isinstance(function, functools.partial):  # `forward` of a module
             self._function = function.func

@@ -55,7 +55,9 @@ def region(frame: Frame, node: ast.AST | Sequence[ast.stmt], work: Callable[[Fra
         return work(frame)
     if not regard.may_call and not any(blockers(frame.strand, value) for value in frame.values_of(facts.loads)):
         return work(frame)
-    reads = reachable(frame.values_of(facts.loads | facts.stores))
+    values = frame.values_of(facts.loads | facts.stores)
+    regard.settle(frame, values)
+    reads = reachable(values)
 
     def in_strand(strand: Strand) -> dict[str, Any]:
         inner = frame.at(strand)

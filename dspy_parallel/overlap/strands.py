@@ -102,9 +102,16 @@ class Gate:
 class Strands:
     """All strands of one scout, and which of them can go on."""
 
-    def __init__(self, context: contextvars.Context, failed: Callable[[Path, BaseException, Any], None]) -> None:
+    def __init__(
+        self,
+        context: contextvars.Context,
+        failed: Callable[[Path, BaseException, Any], None],
+        reachable: Callable[[Iterable[Any]], list[Any]],
+    ) -> None:
         self._context = context
         self._failed = failed
+        self._reachable = reachable
+        self._late: dict[int, Any] = {}
         self._ready: deque[Strand] = deque()
         self._suspended: set[Strand] = set()
         self._is_running = False
@@ -117,6 +124,7 @@ class Strands:
 
     def resolve(self, pending: Pending, value: Any) -> None:
         """Set a value and let those go on who waited for it."""
+        self.came_late(value, ())
         self._ready.extend(pending.resolve(value))
         self.run()
 
@@ -143,6 +151,15 @@ class Strands:
             self._suspended.pop().kill()
 
     # For strands
+
+    def came_late(self, value: Any, known: Iterable[Any]) -> None:
+        """Note the containers of a value that others may have waited for before they could say what they look into."""
+        before = {id(box) for box in known}
+        self._late.update((id(box), box) for box in self._reachable([value]) if id(box) not in before)
+
+    def is_late(self, box: Any) -> bool:
+        """Whether somebody who comes before may look into it without having said so."""
+        return id(box) in self._late
 
     def suspended(self, strand: Strand) -> None:
         """It waits."""
@@ -186,6 +203,7 @@ class Strand:
     """
 
     __slots__ = (
+        "_finds",
         "_fn",
         "_gates",
         "_greenlet",
@@ -217,6 +235,7 @@ class Strand:
         self._gates: dict[int, tuple[Any, Gate]] = {} if parent is None else parent._gates.copy()
         self._inherited = {id(gate) for _, gate in self._gates.values()}
         self._fn = fn
+        self._finds = False
         self._made = 0
         self._has_waited = False
         self.result = result
@@ -244,6 +263,8 @@ class Strand:
                 for _, gate in self._gates.values():
                     if id(gate) not in self._inherited:
                         self._wait_all(gate.before(writing=True))
+                if not self._finds:
+                    self._strands.came_late(value, self.result.boxes)
         except GreenletExit:
             return
         except BaseException as exc:
@@ -262,7 +283,13 @@ class Strand:
         return (*self.path, self._made)
 
     def fork(
-        self, fn: Callable[[Strand], Any], what: str, reads: Iterable[Any] = (), writes: Iterable[Any] = ()
+        self,
+        fn: Callable[[Strand], Any],
+        what: str,
+        reads: Iterable[Any] = (),
+        writes: Iterable[Any] = (),
+        *,
+        finds: bool = False,
     ) -> Any:
         """Run `fn` in a strand of its own; return its value, or a `Pending` if it has to wait.
 
@@ -271,10 +298,12 @@ class Strand:
             what: What it computes, in words.
             reads: The containers that it may look into.
             writes: The containers that it may change.
+            finds: Whether its value is one that was in a container before, and not a new one.
         """
         writes = list(writes)
         result = Pending(what, [*reads, *writes], self.guess)
         child = Strand(self._strands, self.next_path(), self, fn, result, self.guess)
+        child._finds = finds
         child.step()
         self._check()
         if result.done and not child._has_waited:
@@ -298,11 +327,18 @@ class Strand:
 
     def wait_for_all_before(self) -> None:
         """Wait until everything is done that comes before in program order."""
-        while (earlier := self._strands.suspended_before(self.path)) is not None:
+        while (earlier := self._strands.suspended_before(self._here)) is not None:
             self.force(earlier)
+
+    @property
+    def _here(self) -> Path:
+        """Its place in program order, after what it has started so far."""
+        return (*self.path, self._made + 1)
 
     def touch(self, box: Any, *, writing: bool = False) -> None:
         """Wait until it is this strand's turn with a container."""
+        if writing and self._strands.is_late(box):
+            self.wait_for_all_before()
         known = self._gates.get(id(box))
         if known is not None:
             waits = known[1].before(writing=writing)
@@ -313,6 +349,8 @@ class Strand:
 
     def is_free(self, box: Any, *, writing: bool = False) -> bool:
         """Whether it is this strand's turn already."""
+        if writing and self._strands.is_late(box) and self._strands.suspended_before(self._here) is not None:
+            return False
         known = self._gates.get(id(box))
         return known is None or not known[1].before(writing=writing)
 
