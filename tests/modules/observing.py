@@ -181,11 +181,13 @@ def logged() -> Iterator[list[Any]]:
     handler = _Log()
     logger = logging.getLogger("dspy")
     before = logger.handlers, logger.propagate, logger.level
-    logger.handlers, logger.propagate, logger.level = [handler], False, logging.WARNING
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.WARNING)
     try:
         yield handler.lines
     finally:
-        logger.handlers, logger.propagate, logger.level = before
+        logger.handlers, logger.propagate = before[:2]
+        logger.setLevel(before[2])
 
 
 class World:
