@@ -6,6 +6,8 @@ import pytest
 
 from tests.bridge.children import run_child
 
+pytestmark = pytest.mark.once  # a minute or more, of computing alone
+
 PRELUDE = """
 import asyncio, os, threading, warnings
 warnings.simplefilter("ignore")

@@ -13,6 +13,8 @@ import pytest
 
 from dspy_parallel.doctor.caps import default_threads
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
 AGENT = ROOT / "examples" / "level_agent"
