@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -21,6 +22,8 @@ from dspy_parallel.testing.records import LoggedRequest, ServerStats
 __all__ = ["LMServer"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+
+_numbers = itertools.count(1)
 
 #: What the child runs: ``python -m dspy_parallel.testing`` without the parent package's `__init__`, which imports
 #: DSPy. That import takes five times as long as the rest of the start, and the server has no use for it.
@@ -76,6 +79,7 @@ class LMServer:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
+        self._number = next(_numbers)
         self._port = 0
 
     def start(self) -> LMServer:
@@ -162,7 +166,9 @@ class LMServer:
             ...     sorted(server.lm_kwargs())
             ['api_base', 'api_key']
         """
-        return {"api_base": self.api_base, "api_key": "not-needed"}
+        # A key of its own: LiteLLM keeps its clients by base and key, and would use a connection to an earlier server
+        # that had the same port.
+        return {"api_base": self.api_base, "api_key": f"not-needed-{self._number}"}
 
     def configure(self, **options: Any) -> None:
         """Change options while the server runs; those not named stay as they are.

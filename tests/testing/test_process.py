@@ -49,7 +49,9 @@ def test_start_and_stop() -> None:
     with server:
         pid = server.pid
         assert server.start().pid == pid
-        assert server.lm_kwargs() == {"api_base": f"http://127.0.0.1:{server.port}/v1", "api_key": "not-needed"}
+        assert server.lm_kwargs()["api_base"] == f"http://127.0.0.1:{server.port}/v1"
+        with LMServer() as other:
+            assert other.lm_kwargs()["api_key"] != server.lm_kwargs()["api_key"]
         assert chat(server).status == 200
     assert not _is_alive(pid)
     server.stop()
