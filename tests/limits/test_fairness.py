@@ -12,6 +12,8 @@ from dspy_parallel.testing import LMServer
 from tests.limits.programs import OnLoop, make_lm
 
 
+# LiteLLM does not await a coroutine of its own when it is cancelled.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine:RuntimeWarning")
 @pytest.mark.parametrize("retry_after", [0.01, None])
 def test_others_pass_a_call_that_is_always_refused(server: LMServer, retry_after: float | None) -> None:
     server.configure(faults=[{"kind": "429", "match": "never", "retry_after": retry_after}])
