@@ -272,7 +272,8 @@ class App:
         self.settings.change(options)
         for protocol in list(self._connections):
             protocol.force_close()
-        await self.recorder.wait({"in_flight": 0, "queued": 0}, 5.0)
+        # Only then do clients find their pooled connections closed, before they send another request.
+        await self.recorder.wait({"in_flight": 0, "queued": 0, "connections": 0}, 5.0)
         self._reset()
 
     def _reset(self) -> None:
