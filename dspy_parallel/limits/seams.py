@@ -15,7 +15,7 @@ import dspy
 
 from ..bridge import in_bridge
 from ..seams.lms import _has_twin
-from ..seams.table import Seam, register
+from ..seams.table import Seam, everywhere, register
 from .assignment import limit_of
 from .cached import Probe, is_cached, is_cached_async, is_probing
 from .passages import Passage, current_passage, passing
@@ -24,10 +24,6 @@ __all__: list[str] = []
 
 MANAGES_ATTEMPTS = importlib.util.find_spec("dspy.clients.execution") is not None
 """DSPy 3.4 and later make one attempt after the other themselves; before, LiteLLM retried."""
-
-
-def _always() -> bool:
-    return True
 
 
 # The call as a whole
@@ -178,7 +174,7 @@ def _openai_retries(original: Callable[..., bool], _: Any, args: tuple[Any, ...]
 
 
 def _row(target: str, handler: Callable[..., Any], *, overrides: bool = False) -> Seam:
-    return Seam(target, handler, overrides=overrides, optional=True, when=_always, layer="limit")
+    return Seam(target, handler, overrides=overrides, optional=True, when=everywhere, layer="limit")
 
 
 register(

@@ -13,7 +13,7 @@ import select
 from collections.abc import Callable
 from typing import Any
 
-from .table import Seam, register
+from .table import Seam, everywhere, register
 
 __all__ = ["max_connections"]
 
@@ -46,10 +46,6 @@ def max_connections() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (aim, hard))
             soft = aim
     return WANTED[0] if soft == resource.RLIM_INFINITY else max(STOCK, soft - RESERVED)
-
-
-def _always() -> bool:
-    return True
 
 
 def _widen(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -88,10 +84,10 @@ def _litellm_pool(variable: str) -> Callable[[Any], Any]:
 _TRANSPORTS = "dspy._vendor.lm15.transports"
 
 register(
-    Seam(f"{_TRANSPORTS}._async:StdlibAsyncTransport.__init__", _widen, optional=True, when=_always),
-    Seam(f"{_TRANSPORTS}._sync:StdlibTransport.__init__", _widen, optional=True, when=_always),
-    Seam(f"{_TRANSPORTS}._async:_AsyncConnection.is_stale", _is_stale, optional=True, when=_always),
-    Seam(f"{_TRANSPORTS}._sync:_SyncConnection.is_stale", _is_stale, optional=True, when=_always),
+    Seam(f"{_TRANSPORTS}._async:StdlibAsyncTransport.__init__", _widen, optional=True, when=everywhere),
+    Seam(f"{_TRANSPORTS}._sync:StdlibTransport.__init__", _widen, optional=True, when=everywhere),
+    Seam(f"{_TRANSPORTS}._async:_AsyncConnection.is_stale", _is_stale, optional=True, when=everywhere),
+    Seam(f"{_TRANSPORTS}._sync:_SyncConnection.is_stale", _is_stale, optional=True, when=everywhere),
     *(
         Seam(f"litellm.llms.custom_httpx.http_handler:{name}", replacement=_litellm_pool(name), optional=True)
         for name in ("AIOHTTP_CONNECTOR_LIMIT", "AIOHTTP_CONNECTOR_LIMIT_PER_HOST")

@@ -28,7 +28,7 @@ from typing import Any
 import anyio
 import dspy
 
-from .table import Seam, register
+from .table import Seam, everywhere, register
 
 __all__: list[str] = []
 
@@ -152,14 +152,10 @@ def _note_response(original: Callable[..., Any], response: Any, args: tuple[Any,
         responses.append(response)
 
 
-def _always() -> bool:
-    return True
-
-
 register(
     # One function by three names, of which users import whichever they like.
     *(
-        Seam(f"{module}:streamify", _streamify, when=_always)
+        Seam(f"{module}:streamify", _streamify, when=everywhere)
         for module in ("dspy.streaming.streamify", "dspy.streaming", "dspy")
     ),
     Seam(

@@ -22,10 +22,15 @@ from ..errors import SeamError
 from .patches import Patch
 from .twins import await_twin, call_in_worker
 
-__all__ = ["Handler", "Seam", "add_seam", "in_thread", "install", "register", "uninstall"]
+__all__ = ["Handler", "Seam", "add_seam", "everywhere", "in_thread", "install", "register", "uninstall"]
 
 Handler = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 """Called as `handler(original, instance, args, kwargs)`; the original is bound to the instance."""
+
+
+def everywhere() -> bool:
+    """`Seam.when` of a row that is not for the bridge alone."""
+    return True
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ that it calls still reaches the loop.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from dspy import Tool
+from dspy.utils.callback import with_callbacks
 
-from ..bridge import await_, call_in_thread, is_coroutine_function, run_in_thread
-from ..bridge.kernel import current_greenlet_program
-from ..errors import ThreadRequiredError
-from .table import Seam, register
+from ..bridge import await_, call_in_thread, is_coroutine_function, start
+from .table import Seam, everywhere, register
 
 __all__ = ["loop_safe"]
 
@@ -65,22 +65,28 @@ def _call(original: Callable[..., Any], tool: Any, args: tuple[Any, ...], kwargs
 
 
 def _acall(original: Callable[..., Any], tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """`tool.acall()` calls a sync function where it stands, on the loop."""
+    """`tool.acall()` calls a sync function where it stands: on the loop, also in an agent's own async code."""
     if is_coroutine_function(tool.func) or getattr(tool.func, _MARK, False):
         return original(*args, **kwargs)
-    program = current_greenlet_program()
-    if program is not None and program.strict:
-        raise ThreadRequiredError(f"{_reason(tool)}. The program is pinned to engine='loop', so it gets no thread.")
+    return _acall_in_thread(tool, *args, **kwargs)
 
-    async def func(**arguments: Any) -> Any:
-        result = await run_in_thread(tool.func, (), arguments)
-        return await result if asyncio.iscoroutine(result) else result
 
-    # Callbacks, checks of arguments and errors stay those of the original; callbacks are shown an equal tool.
-    return original.__func__(tool.model_copy(update={"func": func}), *args, **kwargs)  # type: ignore[attr-defined]
+async def acall(self: Any, **kwargs: Any) -> Any:  # named as the original, in messages about callbacks
+    def func(**arguments: Any) -> Any:
+        return call_in_thread(self.func, (), arguments, _reason(self))
+
+    # DSPy's own code, in the bridge: checks of arguments, and the lines that an agent shows to the LM when the tool
+    # fails, are as ever. Callbacks, which are outside of it, are shown the tool itself.
+    stock, tool = inspect.unwrap(Tool.acall), self.model_copy(update={"func": func})
+    if asyncio._get_running_loop() is None:  # on the event loop of another framework
+        return await stock(tool, **kwargs)
+    return await start(stock, (tool,), kwargs, "auto")
+
+
+_acall_in_thread = with_callbacks(acall)
 
 
 register(
     Seam("dspy.adapters.types.tool:Tool.__call__", _call),
-    Seam("dspy.adapters.types.tool:Tool.acall", _acall),
+    Seam("dspy.adapters.types.tool:Tool.acall", _acall, when=everywhere),
 )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .table import Seam, register
+from .table import Seam, everywhere, register
 
 __all__ = ["hide_own_frames"]
 
@@ -51,7 +51,7 @@ def _format(original: Callable[..., str], _: Any, args: tuple[Any, ...], kwargs:
 
 
 register(
-    Seam("dspy.predict.react:_fmt_exc", _format, optional=True),
-    Seam("dspy.predict.react:format_error_for_lm", _format, optional=True),
-    Seam("dspy.predict.react_v2:format_error_for_lm", _format, optional=True),
+    Seam("dspy.predict.react:_fmt_exc", _format, optional=True, when=everywhere),
+    Seam("dspy.predict.react:format_error_for_lm", _format, optional=True, when=everywhere),
+    Seam("dspy.predict.react_v2:format_error_for_lm", _format, optional=True, when=everywhere),
 )

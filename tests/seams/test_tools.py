@@ -19,7 +19,7 @@ import pytest
 from dspy.utils import DummyLM
 from dspy.utils.callback import BaseCallback
 
-from dspy_parallel import async_module, in_bridge, loop_safe, run
+from dspy_parallel import async_module, in_bridge, loop_safe, run, seams
 from dspy_parallel.errors import ThreadRequiredError
 from tests.seams.programs import PATIENCE, Blocker, Meeting, alone, outcome, together, with_engine
 
@@ -134,25 +134,28 @@ def test_context_variables_go_in_and_come_out() -> None:
     assert contextvars.copy_context().run(program) == alone(program) == ("program", "tool")
 
 
+class Log(BaseCallback):
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def on_tool_start(self, call_id: str, instance: Any, inputs: Any) -> None:
+        self.events.append(("start", instance.name, id(instance), inputs))
+
+    def on_tool_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
+        self.events.append(("end", outputs, type(exception)))
+
+
 def test_callbacks_are_called_once_and_in_order() -> None:
-    class Log(BaseCallback):
-        def __init__(self) -> None:
-            self.events: list[Any] = []
-
-        def on_tool_start(self, call_id: str, instance: Any, inputs: Any) -> None:
-            self.events.append(("start", instance.name, inputs))
-
-        def on_tool_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
-            self.events.append(("end", outputs, type(exception)))
-
     def sync_double(n: int) -> int:
         return 2 * n
+
+    tools = dspy.Tool(sync_double), dspy.Tool(double)
 
     def program() -> Any:
         log = Log()
         with dspy.context(callbacks=[log], allow_tool_async_sync_conversion=True):
-            dspy.Tool(sync_double)(n=1)
-            dspy.Tool(double)(n=2)
+            for n, tool in enumerate(tools):
+                tool(n=n)
         return log.events
 
     assert alone(program) == program()
@@ -188,52 +191,86 @@ def test_an_async_tool_may_lead_back_to_itself() -> None:
     assert alone(lambda: tool(n=3), engine="loop") == [3, 2, 1, 0]
 
 
-@pytest.mark.parametrize("engine", ["auto", "thread"])
-def test_awaiting_a_sync_tool_does_not_block_the_loop(engine: str) -> None:
+def awaited(where: str, program: Any) -> Any:
+    """Await an async program, in the bridge or, as DSPy's own async code usually is, outside."""
+    return asyncio.run(asyncio.wait_for(run(program) if where == "inside" else program(), PATIENCE))
+
+
+@pytest.mark.parametrize("where", ["inside", "outside"])
+def test_awaiting_a_sync_tool_does_not_block_the_loop(where: str) -> None:
     """Upstream, `Tool.acall` calls a sync function where it stands."""
     blocker = Blocker()
 
-    def block(n: int) -> str:
-        return blocker.block()
+    def block(n: int) -> Any:
+        return blocker.block(), in_bridge()
 
     tool = dspy.Tool(block)
 
-    async def main() -> Any:
-        async def program() -> Any:
-            return await tool.acall(n=1)
-
+    async def program() -> Any:
         relief = asyncio.create_task(blocker.relieve())
-        result = await asyncio.wait_for(run(program), PATIENCE)
+        result = await tool.acall(n=1)
         await relief
         return result
 
-    assert asyncio.run(main()) == "left"
+    assert awaited(where, program) == ("left", True)
 
 
-def test_acall_of_a_sync_tool_is_otherwise_unchanged() -> None:
+@pytest.mark.parametrize("where", ["inside", "outside"])
+def test_acall_of_a_sync_tool_is_otherwise_unchanged(where: str) -> None:
+    """Results, exceptions, context, callbacks: all as without the seams, in whose absence the function runs here."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+    def note(n: int) -> str:
+        seen = variable.get()
+        variable.set("tool")
+        return seen
+
     def fail(n: int) -> int:
         raise KeyError(n)
 
     @loop_safe
-    def where(n: int) -> str:
+    def safe(n: int) -> str:
         return threading.current_thread().name
 
-    indirect = dspy.Tool(lambda n: double(n), name="indirect", args={"n": {"type": "integer"}}, arg_types={"n": int})
+    tools = [dspy.Tool(fn) for fn in (note, fail, safe, double)]
+    tools.append(dspy.Tool(lambda n: double(n), name="indirect", args={"n": {"type": "integer"}}, arg_types={"n": int}))
 
     async def program() -> Any:
-        with pytest.raises(KeyError):
-            await dspy.Tool(fail).acall(n=1)
-        with pytest.raises(ValueError, match="not in the tool's args"):
-            await dspy.Tool(fail).acall(m=1)
-        return await indirect.acall(n=2), await dspy.Tool(where).acall(n=1), await dspy.Tool(double).acall(n=3)
+        log = Log()
+        variable.set("program")
+        with dspy.context(callbacks=[log]):
+            for tool in tools:
+                for arguments in ({"n": 1}, {"n": "no number"}, {"m": 1}):
+                    try:
+                        log.events.append(await tool.acall(**arguments))
+                    except Exception as exc:
+                        log.events.append((type(exc), str(exc)))
+        return log.events, variable.get()
 
-    assert asyncio.run(run(program)) == (4, "MainThread", 6)
+    seams.uninstall()
+    stock = asyncio.run(program())
+    seams.install()
+    assert awaited(where, program) == stock
+    assert stock[1] == "tool"
+    assert "MainThread" in stock[0]
+
+
+def test_a_pinned_program_is_told_to_mark_its_tools() -> None:
+    tool = dspy.Tool(lambda n: n, name="lambda", args={"n": {}}, arg_types={"n": int})
 
     async def strict() -> Any:
-        return await dspy.Tool(fail).acall(n=1)
+        return await tool.acall(n=1)
 
     with pytest.raises(ThreadRequiredError, match="loop_safe"):
         asyncio.run(run(strict, engine="loop"))
+
+
+def test_awaiting_a_sync_tool_without_asyncio() -> None:
+    """Another event loop knows nothing of our threads."""
+    coroutine = dspy.Tool(lambda text: text.upper(), name="upper", args={"text": {}}).acall(text="a")
+    with pytest.raises(StopIteration) as done:
+        coroutine.send(None)
+    assert done.value.value == "A"
 
 
 STEPS = [
@@ -244,9 +281,9 @@ STEPS = [
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-@pytest.mark.parametrize("native", [False, True], ids=["forward", "aforward"])
-def test_react(kind: str, native: bool) -> None:
-    """Agents whose tools all have to be under way at once: in a bridged forward, and natively in the bridge."""
+@pytest.mark.parametrize("way", ["forward", "aforward inside", "aforward outside"])
+def test_react(kind: str, way: str) -> None:
+    """Agents whose tools all have to be under way at once: in a bridged forward, and natively."""
     meeting = Meeting(3)
     here: list[int] = []
 
@@ -278,15 +315,35 @@ def test_react(kind: str, native: bool) -> None:
         async def one() -> Any:
             with dspy.context(lm=DummyLM(list(STEPS))):
                 agent = Agent()
-                if native:
+                if way == "forward":
+                    return await agent.acall(question="q")
+                if way == "aforward inside":
                     return await run(agent.react.acall, question="q")
-                return await agent.acall(question="q")
+                return await agent.react.acall(question="q")
 
         return await asyncio.wait_for(asyncio.gather(*(one() for _ in range(3))), PATIENCE)
 
     for prediction in asyncio.run(main()):
         assert prediction.answer == "found"
         assert prediction.trajectory["observation_0"] == kind
+
+
+def test_an_awaited_agent_shows_the_lm_the_same_traceback() -> None:
+    """Of a tool that fails; frames of the way into the thread would change the prompt."""
+
+    def look_up(n: int) -> str:
+        """Look it up."""
+        raise KeyError(n)
+
+    def trajectory() -> Any:
+        with dspy.context(lm=DummyLM(list(STEPS))):
+            return asyncio.run(dspy.ReAct("question -> answer", tools=[look_up]).acall(question="q")).trajectory
+
+    seams.uninstall()
+    stock = trajectory()
+    seams.install()
+    assert "KeyError" in stock["observation_0"]
+    assert trajectory() == stock
 
 
 def test_mcp_tools(tmp_path: Path) -> None:
