@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -61,6 +62,8 @@ class App:
             conversation = read_conversation(path, body, model)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return faults.error_response("400", f"The request's body is not valid: {error!r}.")
+        if (complaint := _complaint(body, request.headers)) is not None:
+            return faults.error_response("400", complaint)
         self._count_connection(request)
         entry = self.recorder.begin(path, model, start, logged=self.settings.log)
         if self.settings.log_bodies:
@@ -206,7 +209,7 @@ class App:
         if (given := request.headers.get("x-latency")) is not None:
             return float(given)
         suffix = model.rpartition("@")[2] if "@" in model else ""
-        if suffix.replace(".", "", 1).isdigit():
+        if suffix.replace(".", "", 1).isdecimal():
             return float(suffix)
         if rule is not None and rule.latency is not None:
             return rule.latency
@@ -287,6 +290,23 @@ class App:
             fault.seen = fault.injected = 0
             fault.failed.clear()
         self.recorder.reset()
+
+
+def _complaint(body: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
+    """What is wrong with the options of a request, if anything is."""
+    for name in ("n", "dimensions"):
+        number = body.get(name)
+        if number is not None and (type(number) is not int or number < 1):
+            return f"{name} is {number!r}; give a whole number from 1."
+    if not isinstance(options := body.get("stream_options"), Mapping | None):
+        return f"stream_options is {options!r}; give an object."
+    latency = headers.get("x-latency", "0")
+    try:
+        if 0 <= float(latency) < math.inf:
+            return None
+    except ValueError:
+        pass
+    return f"The header x-latency is {latency!r}; give a number of seconds."
 
 
 async def _sleep_until(due: float) -> None:

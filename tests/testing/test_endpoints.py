@@ -6,12 +6,14 @@ import base64
 import http.client
 import json
 import math
+import re
 import struct
+from typing import Any
 
 import pytest
 
 from dspy_parallel.testing import LMServer
-from tests.testing.requests import chat, post
+from tests.testing.requests import chat, chat_body, post
 
 
 def test_a_chat_completion_has_all_parts(server: LMServer) -> None:
@@ -112,6 +114,32 @@ def test_a_bad_body_is_a_400(server: LMServer, body: bytes) -> None:
     assert answer.status == 400
     assert "not valid" in answer.json["error"]["message"]
     assert server.stats().requests == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "message"),
+    [
+        ("/v1/chat/completions", {"n": "two"}, "n is 'two'; give a whole number"),
+        ("/v1/chat/completions", {"n": -1}, "n is -1"),
+        ("/v1/completions", {"n": 1.5, "prompt": "Once"}, "n is 1.5"),
+        ("/v1/embeddings", {"dimensions": [3], "input": "a"}, r"dimensions is \[3\]"),
+        ("/v1/chat/completions", {"stream": True, "stream_options": "usage"}, "stream_options is 'usage'"),
+    ],
+)
+def test_a_bad_option_is_a_400(server: LMServer, path: str, options: dict[str, Any], message: str) -> None:
+    """The reply names the option and what it may be."""
+    answer = post(server, path, {**chat_body(), **options})
+    assert answer.status == 400
+    assert re.search(message, answer.json["error"]["message"])
+    assert server.stats().requests == 0
+
+
+@pytest.mark.parametrize("latency", ["soon", "", "-1", "nan", "inf"])
+def test_a_bad_latency_in_the_header_is_a_400(server: LMServer, latency: str) -> None:
+    """As an option of the server it would be refused, too."""
+    answer = post(server, "/v1/chat/completions", chat_body(), {"x-latency": latency})
+    assert answer.status == 400
+    assert f"x-latency is {latency!r}; give a number of seconds" in answer.json["error"]["message"]
 
 
 def test_an_unknown_path_is_refused(server: LMServer) -> None:
