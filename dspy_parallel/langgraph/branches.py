@@ -8,18 +8,17 @@ from typing import Any
 from langgraph._internal._runnable import RunnableCallable
 from langgraph.graph._branch import BranchSpec
 
-from ..bridge import Engine
-from .nodes import Convert, convert_runnable
+from .nodes import Choice, Convert, convert_runnable
 
 __all__ = ["convert_branch", "convert_writer"]
 
 
-def convert_branch(branch: BranchSpec, engine: Engine, convert_graph: Convert) -> BranchSpec:
+def convert_branch(branch: BranchSpec, engine: Choice, convert_graph: Convert) -> BranchSpec:
     """The same branch with a converted path."""
     return branch._replace(path=convert_runnable(branch.path, engine, convert_graph))
 
 
-def convert_writer(writer: Any, engine: Engine, convert_graph: Convert) -> Any:
+def convert_writer(writer: Any, engine: Choice, convert_graph: Convert) -> Any:
     """Convert the branch inside a compiled node's writer; other writers do no work that could wait."""
     branch = getattr(getattr(writer, "func", None), "__self__", None)
     if not isinstance(writer, RunnableCallable) or not isinstance(branch, BranchSpec):

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from langgraph._internal._runnable import coerce_to_runnable
 from langgraph.graph import StateGraph, state
@@ -19,20 +19,19 @@ from ..errors import DecorationError, UnknownEngineError
 from ..overlap.entrance import converting
 from .branches import convert_branch, convert_writer
 from .compiled import is_parallel, parallel_class, same_name
-from .nodes import convert_runnable
+from .nodes import Choice, convert_runnable
 from .versions import check_langgraph
 
 __all__ = ["converted", "parallelize_graph"]
 
 G = TypeVar("G", bound="StateGraph[Any, Any, Any, Any] | Pregel[Any, Any, Any, Any]")
-Choice = Literal["auto", "loop", "thread", "leave"]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
     """How the nodes of one graph are to run."""
 
-    engine: Engine
+    engine: Choice
     nodes: Mapping[str, Choice]
     overlap: bool = False
 
@@ -40,14 +39,11 @@ class _Plan:
         return self.nodes.get(node, self.engine)
 
     def convert(self, node: str, runnable: Any) -> Any:
-        choice = self.choice(node)
-        if choice == "leave":
-            return runnable
         with converting(overlap=self.overlap):
-            return convert_runnable(runnable, choice, self.convert_graph)
+            return convert_runnable(runnable, self.choice(node), self.convert_graph)
 
-    def convert_graph(self, graph: Any) -> Any:
-        return converted(graph, self.engine, overlap=self.overlap)
+    def convert_graph(self, graph: Any, choice: Choice) -> Any:
+        return converted(graph, choice, overlap=self.overlap)
 
 
 def parallelize_graph(
@@ -68,8 +64,8 @@ def parallelize_graph(
         graph: A `StateGraph`, or a compiled graph, also one made by `@entrypoint`. Nodes that are added to a
             `StateGraph` later are covered.
         engine: Where nodes run: `"auto"`, `"loop"` or `"thread"`, see `run()`.
-        nodes: Another engine for some nodes, by name, or `"leave"` for nodes that LangGraph shall run as it
-            would. A conditional edge goes with the node that it starts at.
+        nodes: Another engine for some nodes, by name, or `"leave"` for nodes whose code shall not be in the bridge:
+            a sync one then runs in a worker thread. A conditional edge goes with the node that it starts at.
         overlap: Whether independent predictor calls inside one node run at once, see docs/overlap.md.
 
     Returns:
@@ -157,10 +153,8 @@ def _convert_specs(builder: Any, plan: _Plan) -> None:
     for name, spec in builder.nodes.items():
         spec.runnable = plan.convert(name, spec.runnable)
     for name, branches in builder.branches.items():
-        choice = plan.choice(name)
-        if choice != "leave":
-            for label, branch in branches.items():
-                branches[label] = convert_branch(branch, choice, plan.convert_graph)
+        for label, branch in branches.items():
+            branches[label] = convert_branch(branch, plan.choice(name), plan.convert_graph)
 
 
 def _with_default_error_handler(builder: Any, plan: _Plan, compile: Callable[[], Any]) -> Any:
@@ -180,10 +174,10 @@ def _with_default_error_handler(builder: Any, plan: _Plan, compile: Callable[[],
 
 # Compiled graphs
 
-_converted: weakref.WeakKeyDictionary[Any, dict[tuple[Engine, bool], Any]] = weakref.WeakKeyDictionary()
+_converted: weakref.WeakKeyDictionary[Any, dict[tuple[Choice, bool], Any]] = weakref.WeakKeyDictionary()
 
 
-def converted(graph: Any, engine: Engine = "auto", *, overlap: bool = False) -> Any:
+def converted(graph: Any, engine: Choice = "auto", *, overlap: bool = False) -> Any:
     """A converted copy of a compiled graph, the same one each time; the graph itself if it has been converted."""
     if is_parallel(graph) or not isinstance(graph, Pregel):
         return graph
@@ -202,12 +196,9 @@ def _convert_compiled(graph: Any, plan: _Plan) -> None:
 
 
 def _convert_pregel_node(name: str, node: Any, plan: _Plan) -> Any:
-    choice = plan.choice(name)
-    if choice == "leave":
-        return node
     # A node that only writes has a placeholder, which LangGraph knows by identity, and neither runs nor traces.
     bound = node.bound if node.bound is DEFAULT_BOUND else plan.convert(name, node.bound)
-    writers = [convert_writer(writer, choice, plan.convert_graph) for writer in node.writers]
+    writers = [convert_writer(writer, plan.choice(name), plan.convert_graph) for writer in node.writers]
     update: dict[str, Any] = {"bound": bound, "writers": writers}
     if isinstance(bound, Pregel):
         update["subgraphs"] = [bound]

@@ -12,7 +12,7 @@ import functools
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import dspy
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableParallel, RunnableSequence
@@ -25,9 +25,10 @@ from ..bridge import Engine, await_
 from ..overlap import entrance
 from ..seams.twins import is_twin
 from .compiled import same_name
+from .leaving import left, left_async
 from .running import MARK, bridged, can_be_bridged, run_awaited, run_node
 
-__all__ = ["Convert", "convert_runnable"]
+__all__ = ["Choice", "Convert", "convert_runnable"]
 
 try:
     _tool_nodes: tuple[type, ...] = (import_module("langgraph.prebuilt").ToolNode,)
@@ -35,11 +36,13 @@ except ImportError:  # a package of its own, whose newest release does not alway
     _tool_nodes = ()
 
 R = TypeVar("R")
-Convert = Callable[[Any], Any]
+Choice = Literal["auto", "loop", "thread", "leave"]
+"""An engine, or that LangGraph runs the node as it would."""
+Convert = Callable[[Any, Choice], Any]
 """Converts a compiled graph; nodes can't import that from graphs, which converts nodes."""
 
 
-def convert_runnable(runnable: Any, engine: Engine, convert_graph: Convert) -> Any:
+def convert_runnable(runnable: Any, engine: Choice, convert_graph: Convert) -> Any:
     """A copy of a node's runnable whose async side runs in the bridge; the runnable itself if there is nothing to do.
 
     Args:
@@ -52,7 +55,7 @@ def convert_runnable(runnable: Any, engine: Engine, convert_graph: Convert) -> A
         return convert_runnable(part, engine, convert_graph)
 
     if isinstance(runnable, Pregel):
-        return convert_graph(runnable)
+        return convert_graph(runnable, engine)
     if isinstance(runnable, _tool_nodes):
         return _convert_tool_node(runnable, engine)
     if isinstance(runnable, RunnableCallable):
@@ -84,12 +87,14 @@ def _with(runnable: R, **attributes: Any) -> R:
     return changed
 
 
-def _convert_callable(runnable: Any, engine: Engine) -> Any:
+def _convert_callable(runnable: Any, engine: Choice) -> Any:
     afunc: Any = runnable.afunc
     func: Any = runnable.func
     is_executor_backed = isinstance(afunc, functools.partial) and afunc.func is run_in_executor
     if hasattr(afunc, MARK):
         return runnable
+    if engine == "leave":
+        return _with(runnable, afunc=left(func)) if is_executor_backed else runnable
     if func is not None and (afunc is None or is_executor_backed):
         if not can_be_bridged(func):
             return runnable
@@ -119,19 +124,22 @@ def _module_twin(module: Any, engine: Engine) -> Any:
     return bridged(module.acall, engine)
 
 
-def _convert_lambda(runnable: RunnableLambda[Any, Any], engine: Engine) -> RunnableLambda[Any, Any]:
+def _convert_lambda(runnable: RunnableLambda[Any, Any], engine: Choice) -> RunnableLambda[Any, Any]:
     func = getattr(runnable, "func", None)
     afunc = getattr(runnable, "afunc", None)
     fn = afunc or func
     if fn is None or hasattr(fn, MARK) or not can_be_bridged(fn):
         return runnable
+    if engine == "leave":
+        return _with(runnable, afunc=left_async(fn)) if afunc is None else runnable
     return _with(runnable, afunc=bridged(fn, engine))
 
 
-def _convert_tool_node(node: Any, engine: Engine) -> Any:
+def _convert_tool_node(node: Any, choice: Choice) -> Any:
     """Keeps the node's own async side, and lets a sync `wrap_tool_call` wait for the tool instead of blocking."""
     if hasattr(node.afunc, MARK):
         return node
+    engine: Engine = "thread" if choice == "leave" else choice  # its tools run in threads anyway
     converted = copy.copy(node)
     native = type(node)._afunc.__get__(converted)
     wrap: Any = getattr(node, "_wrap_tool_call", None)
@@ -145,12 +153,15 @@ def _convert_tool_node(node: Any, engine: Engine) -> Any:
     return _in_config_context(converted)
 
 
-def _convert_sync_runnable(runnable: Any, engine: Engine) -> Any:
+def _convert_sync_runnable(runnable: Any, engine: Choice) -> Any:
     """A user's Runnable with an `invoke` of its own and no `ainvoke` to match."""
     cls = type(runnable)
 
     async def ainvoke(self: Any, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return await run_node(functools.partial(cls.invoke, self), (input, config), kwargs, engine)
+        call = functools.partial(cls.invoke, self)
+        if engine == "leave":
+            return await left(call)(input, config, **kwargs)
+        return await run_node(call, (input, config), kwargs, engine)
 
     functools.update_wrapper(ainvoke, cls.invoke)
     ainvoke.__name__ = "ainvoke"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import operator
 import threading
 import time
@@ -12,11 +13,12 @@ from typing import Annotated, Any
 
 import dspy
 import pytest
+from langchain_core.runnables import Runnable, RunnableLambda
 from langgraph.graph import START, StateGraph
 from langgraph.types import Send
 from typing_extensions import TypedDict
 
-from dspy_parallel import BlockingWarning, async_module, await_, placement_of
+from dspy_parallel import BlockingWarning, async_module, await_, in_bridge, placement_of
 from dspy_parallel.langgraph import parallelize_graph
 from dspy_parallel.testing import LMServer
 
@@ -26,6 +28,10 @@ ENGINES: Any = pytest.mark.parametrize("engine", ["auto", "loop", "thread"])
 class State(TypedDict, total=False):
     log: Annotated[list[Any], operator.add]
     n: int
+
+
+class Log(TypedDict):
+    log: list[Any]
 
 
 def single(node: Any, engine: Any = "auto", **options: Any) -> Any:
@@ -215,6 +221,56 @@ def test_blocking_nodes_run_in_threads_in_the_first_run() -> None:
 
     graph = fan_out(node, 50)
     assert len(graph.invoke({"n": 0})["log"]) == 50
+
+
+def test_nodes_that_are_left_have_threads_of_their_own() -> None:
+    """As many as there are, outside the bridge, in the caller's context; LangGraph's few are needed by `LM.acall`."""
+    width = 50
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+    barrier = threading.Barrier(width, timeout=20)
+
+    def node(state: State) -> Any:
+        barrier.wait()
+        return {"log": [(variable.get(), in_bridge())]}
+
+    class Sync(Runnable[Any, Any]):
+        def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+            return node(input)
+
+    def path(state: State) -> Any:
+        node(state)
+        return "__end__"
+
+    def fan_out(name: str) -> Any:
+        return lambda state: [Send(name, {"n": n}) for n in range(width)]
+
+    left: Any = {"node": "leave"}
+    for kind in (node, RunnableLambda(node), RunnableLambda(lambda state: state) | RunnableLambda(node), Sync()):
+        builder = StateGraph(State).add_node("node", kind).add_conditional_edges(START, fan_out("node"), ["node"])
+        inner = StateGraph(State, output_schema=Log).add_node("inner", kind).add_edge(START, "inner").compile()
+        outer = StateGraph(State).add_node("node", inner).add_conditional_edges(START, fan_out("node"), ["node"])
+        variable.set("set")
+        for graph in (parallelize_graph(builder, nodes=left), parallelize_graph(outer, nodes=left)):
+            assert graph.compile().invoke({"n": 0})["log"] == [("set", False)] * width
+            assert asyncio.run(graph.compile().ainvoke({"n": 0}))["log"] == [("set", False)] * width
+    builder = StateGraph(State).add_node("node", lambda state: {"log": [0]}).add_conditional_edges("node", path)
+    builder.add_conditional_edges(START, fan_out("node"), ["node"])
+    assert parallelize_graph(builder, nodes=left).compile().invoke({"n": 0})["log"] == [0] * width
+
+
+def test_left_nodes_that_call_a_graph_do_not_keep_it_from_its_lm(lm: Any) -> None:
+    """The LM calls of the inner graph hop through the default executor, which nobody may fill."""
+    inner = single(answer)
+
+    def node(state: State) -> Any:
+        return {"log": inner.invoke({"n": state["n"]})["log"]}
+
+    builder = StateGraph(State).add_node("node", node)
+    builder.add_conditional_edges(START, lambda state: [Send("node", {"n": n}) for n in range(40)], ["node"])
+    lm.configure(latency=1.0)
+    parallelize_graph(builder, nodes={"node": "leave"}).compile().invoke({"n": 0})
+    assert lm.stats().peak_in_flight == 40
+    lm.configure(latency=0.05)
 
 
 def test_callers_in_several_threads_do_not_wait_for_each_other() -> None:

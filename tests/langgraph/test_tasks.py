@@ -227,6 +227,6 @@ def test_engine_for_each_node() -> None:
         await graph.ainvoke({"n": 1})
         assert threads["loop"] is threads["later"] is threading.current_thread()
         assert threads["thread"].name.startswith("dspy-parallel")
-        assert threads["leave"].name.startswith("asyncio_")
+        assert threads["leave"].name.startswith("dspy-parallel")  # though not in the bridge
 
     asyncio.run(main())
