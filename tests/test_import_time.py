@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 
@@ -11,17 +12,14 @@ pytestmark = pytest.mark.once
 
 LIMIT = 0.050
 """Seconds that `import dspy_parallel` may add to `import dspy`."""
-SHARE = 0.05
-"""Or, where everything is slower, the share of `import dspy` itself, measured in the same process."""
 
-# CPU time and not wall time, and the best of several processes: the machine that runs this may be busy.
+# CPU time and not wall time, and the median of several processes: the machine that runs this may be busy, and the first
+# process may have to compile.
 _MEASURE = """
-import time
+import dspy, time
 begin = time.process_time()
-import dspy
-middle = time.process_time()
 from dspy_parallel import async_module, install, run
-print(middle - begin, time.process_time() - middle)
+print(time.process_time() - begin)
 """
 
 
@@ -31,13 +29,8 @@ def python(program: str) -> str:
 
 
 def test_import_adds_little_to_importing_dspy():
-    measured = []
-    for _ in range(5):
-        dspy, added = map(float, python(_MEASURE).split())
-        measured.append(f"{added * 1000:.0f} ms on top of {dspy * 1000:.0f} ms")
-        if added <= max(LIMIT, SHARE * dspy):
-            return
-    pytest.fail(f"import dspy_parallel took too much CPU: {', '.join(measured)}")
+    added = [float(python(_MEASURE)) for _ in range(5)]
+    assert statistics.median(added) <= LIMIT, [f"{seconds * 1000:.0f} ms" for seconds in added]
 
 
 @pytest.mark.parametrize("optional", ["litellm", "langgraph", "langchain_core", "rich", "aiohttp", "ray", "pytest"])
