@@ -630,11 +630,12 @@ def test_install_patches_once_and_uninstall_restores(with_seams):
 # DSPy
 
 
-def test_forward_is_called_without_the_warning(with_seams, caplog):
+def test_forward_is_called_without_the_warning(with_seams):
     """DSPy: "Calling module.forward(...) directly is discouraged" is for users, and instance patches are heeded."""
     import dspy
 
     from dspy_parallel import async_module
+    from tests.modules.observing import logged
 
     @async_module
     class Program(dspy.Module):
@@ -642,15 +643,68 @@ def test_forward_is_called_without_the_warning(with_seams, caplog):
             return n + 1
 
     program = Program()
-    with caplog.at_level(logging.WARNING):
+    with logged() as lines:
         assert asyncio.run(program.acall(n=1)) == 2
         object.__setattr__(program, "forward", lambda n: n + 10)
         assert asyncio.run(program.acall(n=1)) == 11
-    assert "discouraged" not in caplog.text
-    with caplog.at_level(logging.WARNING):
+    assert lines == []
+    with logged() as lines:
         Program().forward(n=1)
-    dspy_logger = logging.getLogger("dspy")
-    assert "discouraged" in caplog.text or not dspy_logger.propagate
+    assert "discouraged" in lines[0][2]
+
+
+@pytest.mark.parametrize("engine", ["auto", "thread"])
+def test_nested_event_loops(with_seams, engine):
+    """Nested `asyncio.run` inside `forward` (DSPy's `Tool` conversion, say): a seam. Two of them meet."""
+    import dspy
+
+    meeting = threading.Barrier(2)
+
+    async def meet():
+        await asyncio.to_thread(meeting.wait, 20)
+        return asyncio.get_running_loop()
+
+    async def where(n: int):
+        return asyncio.get_running_loop()
+
+    class Program(dspy.Module):
+        def forward(self):
+            with dspy.context(allow_tool_async_sync_conversion=True):
+                return asyncio.run(meet()), dspy.Tool(where)(n=1)
+
+    async def main():
+        placement_of(Program).state = "loop"
+        both = asyncio.gather(*(run(Program(), engine=engine) for _ in range(2)))
+        return await asyncio.wait_for(both, 60), asyncio.get_running_loop()
+
+    (one, other), loop = asyncio.run(main())
+    assert len({one[0], other[0], loop}) == 3
+    assert one[1] is other[1] is loop
+
+
+@pytest.mark.parametrize("engine", ["loop", "thread"])
+def test_types_in_string_signatures(with_seams, engine):
+    """DSPy walks frames in `signatures/signature.py`, for types that are local to a caller inside `forward()`."""
+    import dspy
+    import pydantic
+    from dspy.utils import DummyLM
+
+    from dspy_parallel import async_module
+
+    @async_module(engine=engine)
+    class Program(dspy.Module):
+        def forward(self, text):
+            class Item(pydantic.BaseModel):
+                name: str
+
+            return type(self.ask(text).item) is Item
+
+        def ask(self, text):
+            return dspy.Predict("text -> item: Item")(text=text)
+
+    with dspy.context(lm=DummyLM([{"item": '{"name": "a"}'}] * 2)):
+        assert Program()(text="a")
+        assert asyncio.run(Program().acall(text="a"))
 
 
 def test_programs_leave_the_default_executor_to_dspy(with_seams):
