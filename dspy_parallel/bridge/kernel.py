@@ -184,7 +184,9 @@ def _pass_on(value: Any, failure: BaseException | None) -> tuple[Any, BaseExcept
     """
     parent = _running().parent
     try:
-        return (parent.switch(value) if failure is None else parent.throw(failure)), None
+        if failure is None:
+            return parent.switch(value), None
+        return parent.throw(type(failure), failure, failure.__traceback__), None
     except BaseException as exc:
         return None, exc
 
@@ -310,6 +312,7 @@ def drive(
             program.closing = True
             step, payload = program.throw, (exc,)
         except BaseException as exc:
-            step, payload = program.throw, (exc,)
+            # With its traceback, which greenlet would take away: that of another task leads to the line that failed.
+            step, payload = program.throw, (type(exc), exc, exc.__traceback__)
         else:
             step, payload = program.switch, (value,)

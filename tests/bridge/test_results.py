@@ -182,6 +182,25 @@ def test_traceback_reaches_the_users_frames(run_here, engine):
     assert users == ["caller", "sync_outer", "sync_middle", "innermost"]
 
 
+def test_traceback_reaches_into_other_tasks(run_here, engine):
+    """Of a task that the program waits for; a graph's nodes are such tasks."""
+
+    async def innermost():
+        await asyncio.sleep(0)
+        raise ValueError("deep")
+
+    async def middle():
+        await asyncio.create_task(innermost())
+
+    def program():
+        await_(middle())
+
+    with pytest.raises(ValueError, match="deep") as caught:
+        run_here(run, program, engine=engine)
+    names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert [name for name in names if name in ("program", "middle", "innermost")] == ["program", "middle", "innermost"]
+
+
 def _story(exception: BaseException | None) -> Any:
     """An exception with all that led to it."""
     if exception is None:
