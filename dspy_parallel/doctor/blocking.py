@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .blocking_calls import Blocker, blocker_of
+from .blocking_calls import LOCK, Blocker, blocker_of, waits_for_others
 from .findings import Finding, Place
 from .programs import Program
 from .reading import Call
 
-__all__ = ["blocking_findings"]
+__all__ = ["blocking_findings", "cost_of_staying"]
 
 
 def blocking_findings(programs: Sequence[Program]) -> Iterator[Finding]:
     """What blocks, by where each program runs."""
     for program in programs:
-        found = [(call, blocker) for call in program.calls if (blocker := blocker_of(call)) is not None]
+        held = {place for call in program.calls if waits_for_others(call) for _, place in call.locks}
+        # Taking a lock that is held across a call is the least of it: see `holding_findings()`.
+        calls = [call for call in program.calls if call.place not in held]
+        found = [(call, blocker) for call in calls if (blocker := blocker_of(call)) is not None]
         if program.where == "loop":
             yield from _on_loop(program, found)
         elif program.where != "threads":
@@ -83,18 +86,27 @@ def _in_bridge(program: Program, found: Sequence[tuple[Call, Blocker]]) -> Itera
                 call.through,
             )
         elif blocker.bridge == "left" and program.engine != "thread" and program.kind != "tool":
-            on_loop = program.engine == "loop"
             yield Finding(
                 "blocking-call",
                 "warning",
                 call.place,
                 program.name,
                 f"{call.text}() waits for {blocker.what}, and nothing suspends it.",
-                "The event loop stands still meanwhile."
-                if on_loop
-                else "The program stays in worker threads, of which each run in flight holds one.",
-                blocker.instead
-                if blocker.instead.startswith("import")
-                else "put it in a function with @offload above it, or give it its async twin with add_seam().",
+                "The event loop stands still meanwhile." if program.engine == "loop" else cost_of_staying(program),
+                _instead_in_bridge(blocker),
                 call.through,
             )
+
+
+def cost_of_staying(program: Program) -> str:
+    """What a program costs that blocks."""
+    who = "Bridged (@async_module, run()), the program would stay" if program.where == "caller" else "The program stays"
+    return f"{who} in worker threads, of which each run in flight holds one."
+
+
+def _instead_in_bridge(blocker: Blocker) -> str:
+    if blocker.instead.startswith("import"):
+        return blocker.instead
+    if blocker.what == LOCK:
+        return "hold it only around what it protects; or engine='thread'."
+    return "put it in a function with @offload above it, or give it its async twin with add_seam()."

@@ -19,7 +19,7 @@ from ..seams.patches import Patch
 from .reading import Call
 from .values import Known, Made, Method, class_of
 
-__all__ = ["Blocker", "blocker_of"]
+__all__ = ["LOCK", "Blocker", "blocker_of", "is_dspys_own", "waits_for_others"]
 
 Bridge = Literal["suspend", "thread", "left", "fails"]
 
@@ -55,6 +55,8 @@ _VERBS = r"(get|post|put|patch|delete|head|options|request|send|stream)"
 _QUERIES = r"(execute|executemany|executescript|commit|fetchone|fetchall|fetchmany|callproc)"
 _THREAD = "await asyncio.to_thread(...)"
 
+LOCK = "a lock"
+
 _ROWS = (
     _row(r"time\.sleep", "the clock", "suspend", "await asyncio.sleep(...)"),
     _row(
@@ -79,7 +81,7 @@ _ROWS = (
     _row(r"threading\.Thread\.join", "a thread", "suspend", _THREAD),
     _row(r"(_queue\.SimpleQueue|queue\.\w*Queue)\.(get|put|join)", "a queue", "left", "asyncio.Queue"),
     _row(r"threading\.(Event|Condition|Barrier)\.(wait|wait_for)", "another thread", "left", "asyncio.Event"),
-    _row(r"(_thread\.\w*(lock|RLock)|threading\.\w*Semaphore)\.acquire", "a lock", "left", "asyncio.Lock"),
+    _row(r"(_thread\.\w*(lock|RLock)|threading\.\w*Semaphore)\.acquire", LOCK, "left", "asyncio.Lock"),
     _row(rf"_?sqlite3\.(connect|(Connection|Cursor)\.{_QUERIES})", "a database", "left", "aiosqlite"),
     _row(rf"psycopg2?\..*(connect|{_QUERIES})", "a database", "left", "psycopg.AsyncConnection"),
     _row(rf"(pymysql|MySQLdb|mysql\.connector)\..*(connect|{_QUERIES})", "a database", "left", "an async driver"),
@@ -119,13 +121,19 @@ def blocker_of(call: Call) -> Blocker | None:
     return _of_dspy(call) or _of_langchain(call) or _by_name(call)
 
 
+def waits_for_others(call: Call) -> bool:
+    """Whether the program waits in the call while others could go on: it is awaited, or asks a language model."""
+    blocker = blocker_of(call)
+    return call.is_awaited or (blocker is not None and blocker.is_lm)
+
+
 def _of_dspy(call: Call) -> Blocker | None:
     callee, cls = call.callee, class_of(call.callee)
     if isinstance(callee, (Known, Made)) and cls is not None and not isinstance(callee, type):
         if isinstance(callee, Known) and isinstance(callee.value, type):
             return None
         if issubclass(cls, (dspy.Module, dspy.BaseLM, dspy.Embedder, dspy.Retrieve)):
-            if issubclass(cls, dspy.Module) and not _is_dspys_own(cls):
+            if issubclass(cls, dspy.Module) and not is_dspys_own(cls):
                 return None  # what it does is read
             return Blocker("a language model", "suspend", f"await {call.text}.acall(...)", is_lm=True)
         if issubclass(cls, dspy.Parallel):
@@ -134,14 +142,16 @@ def _of_dspy(call: Call) -> Blocker | None:
             return Blocker("a tool", "thread", f"await {call.text}.acall(...)")
     if isinstance(callee, Method) and getattr(callee.function, "__name__", "") == "forward":
         owner = class_of(callee.owner)
-        if owner is not None and issubclass(owner, dspy.Module) and _is_dspys_own(owner):
+        is_modules = owner is not None and issubclass(owner, dspy.Module) and is_dspys_own(owner)
+        if is_modules or (owner is not None and issubclass(owner, dspy.BaseLM)):
             return Blocker(
                 "a language model", "suspend", f"await {call.text.rpartition('.')[0]}.acall(...)", is_lm=True
             )
     return None
 
 
-def _is_dspys_own(cls: type) -> bool:
+def is_dspys_own(cls: type) -> bool:
+    """Whether a module does what DSPy has written, and not the user."""
     forward: Any = getattr(cls, "forward", None) or cls.__call__
     return str(getattr(forward, "__module__", "")).startswith("dspy.")
 
@@ -177,8 +187,9 @@ def _by_name(call: Call) -> Blocker | None:
 
 
 def _escapes(call: Call) -> bool:
-    """Whether the plain function was imported by name, out of reach of the seam."""
-    return "." not in call.text and not isinstance(getattr(call.callee, "value", None), Patch)
+    """Whether the plain function was imported by name, and for good, out of reach of the seam."""
+    is_plain = not isinstance(getattr(call.callee, "value", None), Patch)
+    return "." not in call.text and is_plain and not call.scope.is_imported_here(call.text)
 
 
 def _names(call: Call) -> Iterator[str]:

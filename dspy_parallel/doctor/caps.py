@@ -11,7 +11,7 @@ import dspy
 from ..seams.connections import max_connections
 from ..seams.table import _table
 
-__all__ = ["asyncify_workers", "connections", "default_threads", "is_installed"]
+__all__ = ["asyncify_workers", "connections", "default_threads", "is_installed", "widened"]
 
 
 def default_threads() -> int:
@@ -28,13 +28,11 @@ def asyncify_workers() -> int:
 def connections(lm: Any) -> tuple[int, str] | None:
     """How many connections an LM's client opens at most, and who says so; None if that isn't known.
 
-    Where this package is in use, pools are as large as the process may have files open.
+    As DSPy and LiteLLM have it. A program that uses this package has larger pools: see `widened()`.
     """
     engine = getattr(lm, "_engine_spec", "litellm")
     if not isinstance(lm, dspy.LM) or engine not in ("auto", "lm15", "litellm"):
         return None
-    if is_installed():
-        return max_connections(), "this process, whose limit is on open files,"
     if engine == "litellm":
         limit = _constant("litellm.constants", "AIOHTTP_CONNECTOR_LIMIT_PER_HOST")
         return (limit, "LiteLLM, for each host,") if limit else None
@@ -42,9 +40,14 @@ def connections(lm: Any) -> tuple[int, str] | None:
     return (limit, "DSPy's engine") if limit else None
 
 
+def widened() -> tuple[int, str]:
+    """The same where this package is in use: pools are as large as the process may have files open."""
+    return max_connections(), "this process, whose limit is on open files,"
+
+
 def is_installed() -> bool:
     """Whether the seams are in place."""
-    return _table._installed
+    return _table.is_installed()
 
 
 def _constant(module: str, name: str) -> int:

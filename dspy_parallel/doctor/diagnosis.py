@@ -9,12 +9,16 @@ from typing import Any
 from ..targets import Target
 from .awaitability import module_findings
 from .blocking import blocking_findings
-from .fan_out import connection_findings, fan_out_findings
+from .connections import connection_findings
+from .fan_out import fan_out_findings
 from .findings import LEVELS, Finding
 from .holding import holding_findings
 from .programs import Program, programs_of
 
 __all__ = ["Diagnosis", "examine"]
+
+_ELSEWHERE = ("thread-cap", "lock-across-call")
+"""Kinds of which a run sees another line than is to be changed."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,10 @@ def examine(target: Target, *, inputs: Mapping[str, Any] | None = None, in_fligh
         from .observing import observe
 
         seen = observe(target, programs, inputs)
-        findings += seen.findings
+        known = {(finding.kind, finding.program) for finding in findings if finding.is_problem}
+        findings += [new for new in seen.findings if new.kind not in _ELSEWHERE or (new.kind, new.program) not in known]
         observed, peak = seen.sentences, seen.peak
-    findings += connection_findings(target, programs, in_flight * peak)
+    findings += connection_findings(target, programs, in_flight, peak)
     return Diagnosis(target, programs, _sorted(findings), observed)
 
 

@@ -1,76 +1,102 @@
-"""Caps that a fan-out runs into: threads, `max_concurrency`, workers, connections."""
+"""Caps that a fan-out runs into: threads, `max_concurrency`, workers."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import dspy
 
 from ..targets import Target
 from .blocking_calls import blocker_of
-from .caps import asyncify_workers, connections, default_threads, is_installed
+from .caps import asyncify_workers, default_threads
 from .findings import Finding, Place
 from .programs import Program
 from .reading import Call, read
-from .sources import place_of, plain_function, tree_of
-from .values import Known, Made, Many, Scope, class_of
+from .sources import plain_function
+from .values import Known, Made, Many, class_of
 
-__all__ = ["connection_findings", "fan_out_findings"]
+__all__ = ["FanOut", "fan_out_findings", "fan_outs_of"]
+
+
+@dataclass(frozen=True)
+class FanOut:
+    """Nodes of a graph that run side by side.
+
+    Attributes:
+        nodes: The nodes; of a `Send`, those that it may name.
+        width: How many runs there are; None if it is not known before the run.
+        sent_at: The line of the `Send`; None for edges, which run each node once.
+        limit: The `max_concurrency` of the graph's config.
+        what: All that, for people.
+    """
+
+    nodes: list[Program]
+    width: int | None
+    sent_at: Place | None
+    limit: int | None
+    what: str
+
+    @property
+    def place(self) -> Place:
+        """The line to change."""
+        in_threads = [node for node in self.nodes if node.where == "threads"]
+        return self.sent_at or (in_threads or self.nodes)[0].place
 
 
 def fan_out_findings(target: Target, programs: Sequence[Program]) -> Iterator[Finding]:
     """Caps that can be read off the graph and its source."""
-    if target.is_graph:
-        yield from _of_graph(target.value, programs)
+    for fan_out in fan_outs_of(target, programs):
+        yield from _capped(fan_out)
     for program in programs:
         for call in program.calls:
             yield from _of_call(program, call)
 
 
-def _of_graph(graph: Any, programs: Sequence[Program]) -> Iterator[Finding]:
+def fan_outs_of(target: Target, programs: Sequence[Program]) -> Iterator[FanOut]:
+    """The fan-outs of a graph, by edges and by `Send`."""
+    if not target.is_graph:
+        return
     from .graphs import fan_outs
 
     by_name = {program.name: program for program in programs}
-    limit = (getattr(graph, "config", None) or {}).get("max_concurrency")
-    for source, targets in fan_outs(graph).items():
+    limit = (getattr(target.value, "config", None) or {}).get("max_concurrency")
+    for source, targets in fan_outs(target.value).items():
         nodes = [by_name[name] for name in targets if name in by_name]
         if nodes:
-            yield from _capped(nodes, len(nodes), f"{len(nodes)} nodes run side by side after {source}", None, limit)
+            yield FanOut(nodes, len(nodes), None, limit, f"{len(nodes)} nodes run side by side after {source}")
     for program in programs:
         for place, name, width in _sends(program):
             nodes = [by_name[name]] if name in by_name else [p for p in programs if p.kind == "node"]
             what = f"{width or 'As many as there are items'} runs of {name or 'a node'} are sent out side by side"
-            yield from _capped(nodes, width, what, place, limit)
+            yield FanOut(nodes, width, place, limit, what)
 
 
-def _capped(
-    nodes: Sequence[Program], width: int | None, what: str, place: Place | None, limit: int | None
-) -> Iterator[Finding]:
-    in_threads = [node for node in nodes if node.where == "threads"]
-    place = place or (in_threads or list(nodes))[0].place
+def _capped(fan_out: FanOut) -> Iterator[Finding]:
+    nodes, width, limit = fan_out.nodes, fan_out.width, fan_out.limit
     if limit is not None:
         if width is None or width > limit:
             yield Finding(
                 "max-concurrency",
                 "note",
-                place,
+                fan_out.place,
                 nodes[0].name,
-                f"{what}; max_concurrency lets {limit} of them run at a time.",
+                f"{fan_out.what}; max_concurrency lets {limit} of them run at a time.",
                 _waves(width, limit),
                 "a limit on the LM, if it is the provider that must be spared; or a higher max_concurrency.",
             )
         return
+    in_threads = [node for node in nodes if node.where == "threads"]
     threads = default_threads()
-    count = width if width is None or len(nodes) == 1 else len(in_threads)
+    count = width if fan_out.sent_at is not None else len(in_threads)
     if in_threads and (count is None or count > threads):
         yield Finding(
             "thread-cap",
             "note" if count is None else "warning",
-            place,
+            fan_out.place,
             in_threads[0].name,
-            f"{what}; sync nodes run in threads, of which this machine gets {threads}: min(32, CPUs + 4).",
+            f"{fan_out.what}; sync nodes run in threads, of which this machine gets {threads}: min(32, CPUs + 4).",
             _waves(count, threads),
             "parallelize_graph(builder): no threads, no cap. Or, under invoke, max_concurrency in the config.",
         )
@@ -83,40 +109,13 @@ def _waves(width: int | None, limit: int) -> str:
 
 
 def _sends(program: Program) -> Iterator[tuple[Place, str, int | None]]:
-    """Each `[Send(node, ...) for ... in ...]`: its place, node and width, where they can be told."""
-    function = plain_function(program.runs[0] if isinstance(program.runs, tuple) else program.runs)
-    node = tree_of(function) if function is not None else None
-    if function is None or node is None:
-        return
+    """Each `Send(node, ...)` in a loop: its place, node and width, where they can be told."""
     from .graphs import Send
 
-    scope = Scope(function)
-    sends = {id(call.node): call for call in program.calls if getattr(call.callee, "value", None) is Send}
-    for part in ast.walk(node):
-        if isinstance(part, (ast.ListComp, ast.GeneratorExp)) and id(part.elt) in sends:
-            call = sends[id(part.elt)]
+    for call in program.calls:
+        if getattr(call.callee, "value", None) is Send and call.repeats != 1:
             named = call.node.args[0] if call.node.args else None
-            name = str(named.value) if isinstance(named, ast.Constant) else ""
-            widths = [_length(scope, clause.iter) if not clause.ifs else None for clause in part.generators]
-            yield call.place, name, None if None in widths else _product(widths)
-
-
-def _product(widths: Sequence[int | None]) -> int:
-    total = 1
-    for width in widths:
-        total *= width or 0
-    return total
-
-
-def _length(scope: Scope, node: ast.expr) -> int | None:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
-        values = [value.value for arg in node.args if isinstance(value := scope.resolve(arg), Known)]
-        return len(range(*values)) if len(values) == len(node.args) else None
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return len(node.elts)
-    value = scope.resolve(node)
-    is_sized = isinstance(value, Known) and isinstance(value.value, (list, tuple, dict, set, range))
-    return len(value.value) if is_sized else None  # type: ignore[union-attr]
+            yield call.place, str(named.value) if isinstance(named, ast.Constant) else "", call.repeats
 
 
 def _of_call(program: Program, call: Call) -> Iterator[Finding]:
@@ -164,38 +163,3 @@ def _calls_lm(call: Call) -> bool:
     function = getattr(value, "function", None) or getattr(value, "value", None)
     found = read(function) if plain_function(function) is not None else []
     return any((blocker := blocker_of(inner)) is not None and blocker.is_lm for inner in found)
-
-
-def connection_findings(target: Target, programs: Sequence[Program], in_flight: int) -> Iterator[Finding]:
-    """Connection pools that so many LM calls at once run into.
-
-    Args:
-        target: The program.
-        programs: What it consists of.
-        in_flight: LM calls at the same time.
-    """
-    seen: set[str] = set()
-    for lm in _lms(target):
-        limit = connections(lm)
-        if limit is not None and in_flight > limit[0] and limit[1] not in seen:
-            seen.add(limit[1])
-            yield Finding(
-                "connection-cap",
-                "warning",
-                place_of(target.value) if target.kind == "module" else programs[0].place,
-                target.name,
-                f"{in_flight:,} LM calls at once: {limit[1]} opens {limit[0]:,} connections at most.",
-                f"{-(-in_flight // limit[0])} turns instead of one, however the calls are made.",
-                "@async_module, run() or parallelize_graph(), with which pools are as large as the process may have "
-                "files open; and limit(lm, ...) for what the provider accepts."
-                if not is_installed()
-                else "limit(lm, ...), so that calls wait where you can see it; or a higher `ulimit -n`.",
-            )
-
-
-def _lms(target: Target) -> list[Any]:
-    found = [dspy.settings.lm] if dspy.settings.lm is not None else []
-    if isinstance(target.value, dspy.Module):
-        for _, part in [("", target.value), *target.value.named_sub_modules()]:
-            found += [lm for name in ("lm", "_lm") if isinstance(lm := vars(part).get(name), dspy.BaseLM)]
-    return found

@@ -7,7 +7,7 @@ from typing import Any
 
 import dspy
 
-from .blocking_calls import blocker_of
+from .blocking_calls import waits_for_others
 from .findings import Finding, Place
 from .programs import Program
 from .reading import Call
@@ -21,7 +21,7 @@ def holding_findings(programs: Sequence[Program]) -> Iterator[Finding]:
     for program in programs:
         seen: set[Place] = set()
         for call in program.calls:
-            if _waits(call):
+            if waits_for_others(call):
                 for text, place in call.locks:
                     if place not in seen and program.engine != "thread":
                         seen.add(place)
@@ -32,11 +32,6 @@ def holding_findings(programs: Sequence[Program]) -> Iterator[Finding]:
                         yield _swallowed(program, place, call)
             if isinstance(call.callee, (Known, Method)) and _is_configure(call):
                 yield _configure(program, call)
-
-
-def _waits(call: Call) -> bool:
-    blocker = blocker_of(call)
-    return call.is_awaited or (blocker is not None and blocker.is_lm)
 
 
 def _lock(program: Program, text: str, place: Place, call: Call) -> Finding:

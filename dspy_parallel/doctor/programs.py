@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -76,6 +77,8 @@ def _of_function(function: Any, name: str) -> Program:
     if hasattr(function, MARK):
         sync = getattr(function, "__wrapped__", function)
         return Program(name, "function", sync, "bridge", getattr(function, MARK), "it is wrapped", function)
+    if inspect.isasyncgenfunction(plain):
+        return Program(name, "function", function, "loop", "", "an async generator runs where it is iterated", function)
     if is_coroutine_function(plain or function):
         return Program(name, "function", function, "loop", "", "an async function runs where it is awaited", function)
     return Program(name, "function", function, "caller", "", "a sync function; await run(...) bridges it", function)

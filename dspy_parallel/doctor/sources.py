@@ -13,7 +13,7 @@ from typing import Any
 
 from .findings import Place
 
-__all__ = ["FunctionNode", "is_own_code", "is_readable", "place_of", "plain_function", "tree_of"]
+__all__ = ["FunctionNode", "is_library", "is_own_code", "is_readable", "place_of", "plain_function", "tree_of"]
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -29,7 +29,12 @@ def is_readable(function: FunctionType) -> bool:
     file = function.__code__.co_filename
     if file.startswith("<") and not linecache.getlines(file):
         return False
-    return not os.path.realpath(file).startswith(_LIBRARIES) and not is_own_code(function)
+    return not is_library(file) and not is_own_code(function)
+
+
+def is_library(file: str) -> bool:
+    """Whether a file is the standard library's or an installed package's."""
+    return os.path.realpath(file).startswith(_LIBRARIES)
 
 
 def is_own_code(function: FunctionType) -> bool:

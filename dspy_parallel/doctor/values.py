@@ -19,9 +19,12 @@ from dataclasses import dataclass, field
 from types import FunctionType, ModuleType
 from typing import Any
 
+import dspy
+
+from .imports import MISSING, bound_by
 from .sources import FunctionNode, is_readable, plain_function, tree_of
 
-__all__ = ["Known", "Local", "Made", "Many", "Method", "Scope", "Value", "attribute", "class_of", "element"]
+__all__ = ["Known", "Local", "Made", "Many", "Method", "Scope", "Value", "attribute", "class_of", "element", "length"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +92,7 @@ class Scope:
     function: Any  # a FunctionType, which has a __get__ that checkers apply to the attribute
     names: dict[str, Value | None] = field(default_factory=dict)
     outer: Scope | None = None
+    imported: set[str] = field(default_factory=set)
 
     def look_up(self, name: str) -> Value | None:
         """The value of a name; None if it can't be told."""
@@ -108,6 +112,16 @@ class Scope:
         if name in self.function.__globals__:
             return Known(self.function.__globals__[name])
         return Known(getattr(builtins, name)) if hasattr(builtins, name) else None
+
+    def bind_imports(self, node: ast.Import | ast.ImportFrom) -> None:
+        """Bind the names of an import statement in the function."""
+        for name, value in bound_by(node, self.function.__globals__):
+            self.names[name] = None if value is MISSING else Known(value)
+            self.imported.add(name)
+
+    def is_imported_here(self, name: str) -> bool:
+        """Whether the name is one of these: then it is looked up anew in each run."""
+        return name in self.imported or (self.outer is not None and self.outer.is_imported_here(name))
 
     def resolve(self, node: ast.AST | None) -> Value | None:
         """The value of an expression; None if it can't be told."""
@@ -142,6 +156,22 @@ def element(value: Value | None) -> Value | None:
     return None
 
 
+def length(scope: Scope, node: ast.expr | None) -> int | None:
+    """How many items an iterable has; None if it can't be told."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+        if node.func.id in ("enumerate", "list", "tuple", "sorted", "reversed"):
+            return length(scope, node.args[0])
+        if node.func.id == "range":
+            values = [value.value for arg in node.args if isinstance(value := scope.resolve(arg), Known)]
+            is_known = len(values) == len(node.args) and all(isinstance(value, int) for value in values)
+            return len(range(*values)) if is_known else None
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return None if any(isinstance(item, ast.Starred) for item in node.elts) else len(node.elts)
+    value = scope.resolve(node)
+    is_sized = isinstance(value, Known) and isinstance(value.value, (list, tuple, dict, set, range))
+    return len(value.value) if is_sized else None  # type: ignore[union-attr]
+
+
 def attribute(value: Value | None, name: str) -> Value | None:
     """The value of an attribute."""
     if isinstance(value, Parent):
@@ -163,6 +193,8 @@ def attribute(value: Value | None, name: str) -> Value | None:
             return None
     if isinstance(known, type):
         return _from_classes(known.__mro__, name, None)
+    if known is dspy.settings and name == "lm":
+        return Made(dspy.BaseLM) if known.lm is None else Known(known.lm)
     own = inspect.getattr_static(known, "__dict__", None)
     own = known.__dict__ if own is not None and not isinstance(known, FunctionType) else {}
     return Known(own[name]) if name in own else _from_classes(type(known).__mro__, name, value)
@@ -206,6 +238,8 @@ def _made_attributes(cls: type) -> dict[str, Value]:
             for statement in ast.walk(node):
                 if isinstance(statement, (ast.Assign, ast.AnnAssign)):
                     _assign(scope, statement, found)
+                elif isinstance(statement, (ast.Import, ast.ImportFrom)):
+                    scope.bind_imports(statement)
     finally:
         _being_read.discard(cls)
     return found

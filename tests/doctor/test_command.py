@@ -49,6 +49,7 @@ def test_json_has_everything():
     assert [(found["kind"], found["level"], found["line"]) for found in data["findings"]] == [
         ("lock-across-call", "warning", 20),
         ("lock-across-call", "warning", 22),
+        ("lock-across-call", "warning", 24),
     ]
     (program,) = data["programs"]
     assert (program["where"], program["engine"], program["file"]) == ("bridge", "auto", str(FLAWED / "locked.py"))

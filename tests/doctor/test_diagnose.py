@@ -5,9 +5,11 @@ from __future__ import annotations
 import dspy
 import pytest
 
-from dspy_parallel import async_module, diagnose, install, uninstall
+import dspy_parallel
+from dspy_parallel import async_module, diagnose, install, seams, uninstall
 from dspy_parallel.doctor import caps
 from dspy_parallel.errors import TargetError
+from dspy_parallel.seams.connections import max_connections
 
 
 class Answer(dspy.Module):
@@ -59,12 +61,24 @@ def test_an_overlapped_module_is_read_like_any_other():
     assert kinds(async_module(Asking, overlap=True)) == ["blocking-call"]
 
 
-def test_connections_are_counted_where_nobody_has_widened_the_pool(monkeypatch):
-    monkeypatch.setattr(caps, "is_installed", lambda: False)
-    monkeypatch.setattr(caps, "_constant", lambda module, name: 100)
+def test_connections_are_those_of_the_program_as_it_is_whether_or_not_this_package_is_installed():
+    class Bridged(Answer):
+        pass
+
     with dspy.context(lm=dspy.LM("openai/any")):
-        assert "connection-cap" in kinds(async_module(Answer), in_flight=101)
-        assert "connection-cap" not in kinds(async_module(Answer), in_flight=100)
+        limit, _ = caps.connections(dspy.settings.lm)
+        for patch in (uninstall, seams.install):
+            patch()
+            assert "connection-cap" in kinds(Answer, in_flight=limit + 1)
+            assert "connection-cap" not in kinds(Answer, in_flight=limit)
+        assert kinds(async_module(Bridged), in_flight=limit + 1) == []
+        assert kinds(Bridged, in_flight=max_connections() + 1) == ["connection-cap"]
+        with_its_own = Answer()
+        with_its_own.predict.lm = limited = dspy.LM("openai/other")
+    assert "connection-cap" in kinds(with_its_own, in_flight=limit + 1)
+    limit_of_it = dspy_parallel.limit(limited, max_in_flight=50)
+    assert "connection-cap" not in kinds(with_its_own, in_flight=limit + 1)
+    limit_of_it.lift()
 
 
 def test_what_is_no_program_is_said():
@@ -76,7 +90,6 @@ def test_what_is_no_program_is_said():
 
 def test_calls_that_the_table_says_are_handled_have_a_seam():
     """The doctor must not call a program clean because of a patch that is not there."""
-    from dspy_parallel import seams
     from dspy_parallel.seams.table import _table
 
     seams.install()

@@ -1,4 +1,4 @@
-"""Locks held while an LM is asked: an attribute, a global, one behind a helper."""
+"""Locks held while an LM is asked: an attribute, a global, one behind a helper, one without `with`."""
 
 import threading
 
@@ -20,7 +20,12 @@ class Counted(dspy.Module):
         with self.lock:  # flaw: lock-across-call
             first = self.predict(question=question)
         with turns:  # flaw: lock-across-call
-            return self.again(question, first.answer)
+            answer = self.again(question, first.answer)
+        self.lock.acquire()  # flaw: lock-across-call
+        try:
+            return self.predict(question=answer.answer)
+        finally:
+            self.lock.release()
 
     def again(self, question, answer):
         with self.lock:

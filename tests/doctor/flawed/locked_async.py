@@ -10,7 +10,11 @@ predict = dspy.Predict("question -> answer")
 
 async def answer(question):
     with lock:  # flaw: lock-across-call
-        return await predict.acall(question=question)
+        first = await predict.acall(question=question)
+    lock.acquire()  # flaw: lock-across-call
+    second = await predict.acall(question=first.answer)
+    lock.release()
+    return await predict.acall(question=second.answer)
 
 
 target = answer

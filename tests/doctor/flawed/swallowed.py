@@ -1,5 +1,7 @@
 """Clauses that catch a cancel and go on."""
 
+import asyncio
+
 import dspy
 
 from dspy_parallel import async_module
@@ -19,14 +21,26 @@ class Stubborn(dspy.Module):
         try:
             return self.careful(question)
         except BaseException:  # flaw: swallows-cancel
+            pass
+        try:
+            return self.predict(question=question, config={"temperature": 0.5})
+        except asyncio.CancelledError:  # flaw: swallows-cancel
+            pass
+        try:
+            return self.predict(question=question, config={"temperature": 0.9})
+        except (ValueError, BaseException):  # flaw: swallows-cancel
             return None
 
     def careful(self, question):
         try:
             return self.predict(question=question, config={"temperature": 1.0})
-        except BaseException:
+        except (ValueError, TypeError):
+            return None
+        except asyncio.CancelledError:
             self.predict.reset()
             raise
+        except BaseException:
+            return None
 
 
 target = Stubborn()

@@ -1,0 +1,23 @@
+"""Calls of what a function imports itself, by its own name or another."""
+
+import dspy
+
+predict = dspy.Predict("question -> answer")
+
+
+async def target(question):
+    import time as clock
+    from time import sleep
+
+    sleep(0.1)  # flaw: blocks-loop
+    clock.sleep(0.1)  # flaw: blocks-loop
+    return await predict.acall(question=fetch(question))
+
+
+def fetch(question):
+    import urllib.request
+    from sqlite3 import connect
+
+    rows = connect(":memory:")  # flaw: blocks-loop
+    with urllib.request.urlopen(f"http://127.0.0.1/{question}") as page:  # flaw: blocks-loop
+        return f"{page.read()} {rows}"
