@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 __all__ = ["add_to"]
@@ -61,6 +61,14 @@ async def _first_calls(server: Any) -> None:
         await lm.acall(FIRST_CALL)
 
 
+def _forget_replies() -> None:
+    """An answer from the cache takes no time, and the server's are free."""
+    import dspy
+
+    with suppress(Exception):  # the memory of an LM class that has its own cache is its own affair
+        dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
+
+
 def _run(options: argparse.Namespace) -> int:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
@@ -77,6 +85,8 @@ def _run(options: argparse.Namespace) -> int:
             target = load_target(options.target)
             if inputs is not None:
                 asyncio.run(_first_calls(server))
+            if server is not None:
+                _forget_replies()
             diagnosis = examine(target, inputs=inputs, in_flight=options.in_flight)
         except TargetError as error:
             print(error, file=sys.stderr)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 import uuid
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import dspy
-from dspy.utils.callback import BaseCallback
 
-from .. import seams
-from ..bridge import is_coroutine_function, placement_of
-from ..errors import BlockingWarning
+from .. import events, seams
+from ..bridge import is_coroutine_function, is_generator_function, placement_of
+from ..errors import BlockingWarning, TargetError
 from ..seams.twins import is_twin
 from ..targets import Target
-from .caps import default_threads
+from ..timeline import Span, record
+from ..timeline.summary import summary
+from .blocking import cost_of_staying
+from .caps import default_threads, is_installed
 from .findings import Finding, Place
 from .loop_watch import run_watched
 from .overlapping import Ahead, gains, run_with_scout, told
@@ -35,7 +39,7 @@ class Observation:
     Attributes:
         findings: What is wrong.
         sentences: For people.
-        peak: LM calls, or nodes, that could be under way at the same time.
+        peak: LM calls that were under way at the same time.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -43,58 +47,64 @@ class Observation:
     peak: int = 1
 
 
-class _LMCalls(BaseCallback):
-    """When each LM call began and ended."""
-
-    def __init__(self) -> None:
-        self.began: dict[str, float] = {}
-        self.spans: list[tuple[float, float]] = []
-
-    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        self.began[call_id] = time.perf_counter()
-
-    def on_lm_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
-        self.spans.append((self.began.pop(call_id), time.perf_counter()))
-
-    def peak(self) -> int:
-        changes = sorted([(start, 1) for start, _ in self.spans] + [(end, -1) for _, end in self.spans])
-        highest = now = 0
-        for _, change in changes:
-            now += change
-            highest = max(highest, now)
-        return highest
-
-
 def observe(target: Target, programs: Sequence[Program], inputs: Mapping[str, Any]) -> Observation:
     """Run the program once on an event loop of its own, which is watched.
 
-    Sync programs run in the bridge, which finds out what blocks there; graphs and async programs as they are.
+    Sync programs run in the bridge, which finds out what blocks there; graphs and async programs as they are. What is
+    patched for that is restored.
 
     Raises:
+        TargetError: If it is no program that can be run as a whole.
         Exception: Whatever the program raises.
     """
-    seams.install()
+    if target.kind == "function" and is_generator_function(target.value):
+        raise TargetError(
+            f"{target.name} is a generator function, whose code runs only as far as somebody takes its items. Name a "
+            "function that takes them."
+        )
+    was_installed = is_installed()
+    try:
+        return _observed(target, programs, inputs)
+    finally:
+        if not was_installed:
+            seams.uninstall()
+
+
+def _observed(target: Target, programs: Sequence[Program], inputs: Mapping[str, Any]) -> Observation:
     runnable = target.runnable()
-    calls, steps = _LMCalls(), Counter[tuple[int, str]]()
-    with dspy.context(callbacks=[*dspy.settings.callbacks, calls]), warnings.catch_warnings():
+    steps = Counter[tuple[int, str]]()
+    with record() as timeline, warnings.catch_warnings():
         warnings.simplefilter("ignore", BlockingWarning)
         began = time.perf_counter()
-        ahead, blocked = run_watched(lambda: _once(target, runnable, inputs, steps))
+        with events.span("function", programs[0].name) if target.kind == "function" else nullcontext():
+            ahead, blocked = run_watched(lambda: _once(target, runnable, inputs, steps))
         seconds = time.perf_counter() - began
-    seen = Observation(peak=max(1, calls.peak(), *steps.values()))
-    if ahead is None:
-        seen.sentences.append(_summary(seconds, calls))
-    else:
+    # Calls that the scout has made early are not made at the same time by the program as it is.
+    is_early = ahead is not None and ahead.report.early > 0
+    seen = Observation(peak=1 if is_early else max(1, _peak(timeline.lm_calls)))
+    if ahead is not None:
         seen.findings += gains(ahead, programs[0])
         seen.sentences += told(ahead)
+    if timeline.lm_calls:
+        # What blocked is told below, by a watch that a busy machine does not mislead.
+        lines = [line for line, style in summary(timeline.spans) if style != "blocked"]
+        seen.sentences += [f"{line[0].upper()}{line[1:]}." for line in lines]
+    else:
+        seen.sentences.append(f"The run took {seconds:.2f} s and called no LM.")
     for place, stood_still in blocked.items():
         seen.findings.append(_blocked(target.name, place, stood_still))
         seen.sentences.append(f"The event loop stood still for {stood_still:.2f} s at {place.short}.")
     for program in programs:
         if program.where != "loop":
-            seen.findings += _placed(target, program)
+            seen.findings += _placed(program)
     seen.findings += _too_wide(programs, steps)
     return seen
+
+
+def _peak(calls: Sequence[Span]) -> int:
+    """How many were under way at one moment. A call that waits for a connection is under way."""
+    changes = sorted(change for call in calls for change in ((call.start, 1), (call.end, -1)))
+    return max(itertools.accumulate((change for _, change in changes), initial=0))
 
 
 async def _once(
@@ -108,7 +118,7 @@ async def _once(
     elif _is_awaited(target, runnable):
         await (runnable.acall if isinstance(runnable, dspy.Module) else runnable)(**inputs)
     else:
-        return await run_with_scout(runnable, inputs, _known_as(target, runnable))
+        return await run_with_scout(runnable, inputs, _known_as(runnable))
     return None
 
 
@@ -120,21 +130,10 @@ def _is_awaited(target: Target, runnable: Any) -> bool:
     return aforward is not None and not hasattr(aforward, MARK) and is_twin(type(runnable), "forward", "aforward")
 
 
-def _known_as(target: Target, subject: Any) -> Any:
+def _known_as(subject: Any) -> Any:
     if isinstance(subject, dspy.Module):
         return type(subject)
     return subject
-
-
-def _summary(seconds: float, calls: _LMCalls) -> str:
-    if not calls.spans:
-        return f"The run took {seconds:.2f} s and called no LM."
-    total = sum(end - start for start, end in calls.spans)
-    count = len(calls.spans)
-    return (
-        f"The run took {seconds:.2f} s: {count} LM call{'s' if count > 1 else ''} of {total:.2f} s in all, at most "
-        f"{calls.peak()} at a time."
-    )
 
 
 def _blocked(name: str, place: Place, seconds: float) -> Finding:
@@ -150,11 +149,11 @@ def _blocked(name: str, place: Place, seconds: float) -> Finding:
     )
 
 
-def _placed(target: Target, program: Program) -> list[Finding]:
+def _placed(program: Program) -> list[Finding]:
     """What the bridge has noticed about a program."""
-    known_as = _known_as(target, program.subject)
+    known_as = _known_as(program.subject)
     reason = placement_of(known_as).reason if callable(known_as) else ""
-    found = re.search(r" at (.+):(\d+) in (.+)", reason)
+    found = re.search(r" at (.+):(\d+) in (.+?)(?: while it waits)?$", reason)
     if not found:
         return []
     place = Place(found[1], int(found[2]), found[3])
@@ -165,8 +164,8 @@ def _placed(target: Target, program: Program) -> list[Finding]:
             "warning",
             place,
             program.name,
-            f"In the run that was watched, {program.name} {reason.partition(' at ')[0]}.",
-            "The program stays in worker threads, of which each run in flight holds one.",
+            f"In the run that was watched, {program.name} {reason.partition(' at ')[0]}{' while it waits' * is_lock}.",
+            cost_of_staying(program),
             "take the lock after the call."
             if is_lock
             else "put the call in a function with @offload above it, or give it its async twin with add_seam().",

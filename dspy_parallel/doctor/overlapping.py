@@ -54,12 +54,10 @@ def told(ahead: Ahead) -> list[str]:
     report = ahead.report
     count = len(report.calls)
     if not count:
-        return [f"The run took {report.overlapped_seconds:.2f} s and called no predictor."]
-    path = " → ".join(f"{report.calls[n - 1].name} ({report.calls[n - 1].place})" for n in report.critical_path)
+        return []
     return [
         f"{count} predictor call{'s' if count > 1 else ''} of {report.sequential_seconds:.2f} s in all; with a scout "
-        f"ahead (overlap=True) the run took {report.overlapped_seconds:.2f} s.",
-        f"Critical path: {path}.",
+        f"ahead (overlap=True) the run took {report.overlapped_seconds:.2f} s."
     ]
 
 
