@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import functools
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
@@ -10,7 +9,7 @@ from typing import Any
 
 from ..bridge import Engine, is_coroutine_function, is_generator_function, start
 from ..overlap import entrance
-from .swallowing import Carried, NodeRun, current_node
+from .swallowing import NodeRun, running_node
 
 __all__ = ["MARK", "bridged", "can_be_bridged", "run_awaited", "run_node"]
 
@@ -26,33 +25,16 @@ async def run_node(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
 async def _run(
     fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], node: NodeRun, begin: Callable[..., Any]
 ) -> Any:
-    token = current_node.set(node)
-    try:
+    with running_node(node):
         result = await begin(fn, args, kwargs, node.engine, fn)
         # A lambda around a coroutine function: LangGraph takes it for a sync node, and so did we.
         return await result if type(result) is CoroutineType else result
-    except Carried as carried:
-        raise carried.exception from None
-    finally:
-        _reset(token)
 
 
 async def run_awaited(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine) -> Any:
     """The same for a coroutine function that brings its own bridge."""
-    token = current_node.set(NodeRun(engine, is_async=True))
-    try:
+    with running_node(NodeRun(engine, is_async=True)):
         return await fn(*args, **kwargs)
-    except Carried as carried:
-        raise carried.exception from None
-    finally:
-        _reset(token)
-
-
-def _reset(token: contextvars.Token[NodeRun | None]) -> None:
-    try:
-        current_node.reset(token)
-    except ValueError:
-        pass  # the node's coroutine is being closed from elsewhere, in another context
 
 
 def bridged(fn: Callable[..., Any], engine: Engine) -> Callable[..., Awaitable[Any]]:

@@ -23,6 +23,7 @@ from . import (  # noqa: F401
     stdlib,
     streamify,
     streaming,
+    swallowing,
     tools,
     tracebacks,
 )

@@ -50,6 +50,11 @@ def loop_safe(fn: F) -> F:
     return fn
 
 
+def _is_loop_safe(fn: Any) -> bool:
+    # An agent's own tools, with which it ends, compute nothing.
+    return getattr(fn, _MARK, False) or (getattr(fn, "__module__", None) or "").startswith("dspy.predict.")
+
+
 def _reason(tool: Any) -> str:
     return f"the tool {tool.name} is a sync function; mark it loop_safe if it never blocks"
 
@@ -59,14 +64,14 @@ def _call(original: Callable[..., Any], tool: Any, args: tuple[Any, ...], kwargs
         # The class's own method: one in a subclass may be written as a call of this one. And no guard against
         # recursion as for LMs: an agent may well be its own tool.
         return await_(Tool.acall(tool, *args, **kwargs))
-    if getattr(tool.func, _MARK, False):
+    if _is_loop_safe(tool.func):
         return original(*args, **kwargs)
     return call_in_thread(original, args, kwargs, _reason(tool))
 
 
 def _acall(original: Callable[..., Any], tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`tool.acall()` calls a sync function where it stands: on the loop, also in an agent's own async code."""
-    if is_coroutine_function(tool.func) or getattr(tool.func, _MARK, False):
+    if is_coroutine_function(tool.func) or _is_loop_safe(tool.func):
         return original(*args, **kwargs)
     return _acall_in_thread(tool, *args, **kwargs)
 
