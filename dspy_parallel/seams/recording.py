@@ -4,29 +4,31 @@ Not by DSPy's callbacks. They bind the arguments of every call of modules, LMs, 
 costs 0.1 to 0.3 ms for a single predictor call, many times what these rows do. They would be seen in the settings, and
 in `ACTIVE_CALL_ID` by other callbacks; and they would not be called where a program sets callbacks of its own.
 
-The rows are added when something is first recorded; until then, a process does not even have the look at a context
-variable that they cost when nothing is recorded.
+The rows are in place while something is recorded; otherwise, a process does not even have the look at a context
+variable that they cost it then. They are all that a recording patches: connection pools, say, are what they are.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from contextvars import Context
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import dspy
 
 from .. import events
 from ..events import OpenSpan
-from .table import Handler, Seam, register
+from .table import Handler, Seam, install, register, uninstall
 
-__all__ = ["watch_dspy"]
+__all__ = ["watching"]
 
-_LAYER = "recording"
+_PART: Final = "recording"
 
 
 def _is_recorded() -> bool:
@@ -140,6 +142,23 @@ def _ended(name: str, started: float, result: Any = None, error: BaseException |
 def _wait(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     """The same function, sync or async, with the time that it takes noted as a wait."""
 
+    if inspect.iscoroutinefunction(original):
+
+        @functools.wraps(original)
+        async def await_(*args: Any, **kwargs: Any) -> Any:
+            if events.current() is None:
+                return await original(*args, **kwargs)
+            started = time.perf_counter()
+            try:
+                result = await original(*args, **kwargs)
+            except BaseException as error:
+                _ended(name, started, error=error)
+                raise
+            _ended(name, started, result)
+            return result
+
+        return await_
+
     @functools.wraps(original)
     def wait(*args: Any, **kwargs: Any) -> Any:
         if events.current() is None:
@@ -153,20 +172,7 @@ def _wait(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         _ended(name, started, result)
         return result
 
-    @functools.wraps(original)
-    async def await_(*args: Any, **kwargs: Any) -> Any:
-        if events.current() is None:
-            return await original(*args, **kwargs)
-        started = time.perf_counter()
-        try:
-            result = await original(*args, **kwargs)
-        except BaseException as error:
-            _ended(name, started, error=error)
-            raise
-        _ended(name, started, result)
-        return result
-
-    return await_ if inspect.iscoroutinefunction(original) else wait
+    return wait
 
 
 def _cache_get(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -201,12 +207,12 @@ def _brings_context(fn: Any) -> bool:
 
 
 def _row(target: str, handler: Handler, *, overrides: bool = False) -> Seam:
-    return Seam(target, handler, overrides=overrides, optional=True, when=_is_recorded, layer=_LAYER)
+    return Seam(target, handler, overrides=overrides, optional=True, when=_is_recorded, layer=_PART, part=_PART)
 
 
 def _plain(target: str, replacement: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Seam:
     """For what users neither subclass nor pickle: a plain function costs a third of a patch."""
-    return Seam(target, replacement=replacement, optional=True, layer=_LAYER)
+    return Seam(target, replacement=replacement, optional=True, layer=_PART, part=_PART)
 
 
 def _waits(target: str, name: str) -> Seam:
@@ -215,7 +221,7 @@ def _waits(target: str, name: str) -> Seam:
 
 _LM15 = "dspy._vendor.lm15.transports"
 
-_rows = [
+register(
     _row("dspy.primitives.module:Module.__call__", _sync(_begin_module)),
     _row("dspy.primitives.module:Module.acall", _async(_begin_module)),
     _row("dspy.clients.base_lm:BaseLM.__call__", _sync(_begin_lm), overrides=True),
@@ -236,19 +242,32 @@ _rows = [
     # LiteLLM: aiohttp for async calls, httpx for the others
     _waits("aiohttp.connector:BaseConnector.connect", "connection"),
     _waits("aiohttp.client_reqrep:ClientResponse.start", "reply"),
-]
+)
 for _httpcore in ("httpcore", "httpcore2"):
-    _rows += [
+    register(
         _waits(f"{_httpcore}._sync.connection_pool:PoolRequest.wait_for_connection", "connection"),
         _waits(f"{_httpcore}._sync.connection:HTTPConnection._connect", "connection"),
         _waits(f"{_httpcore}._sync.http11:HTTP11Connection.handle_request", "reply"),
         _waits(f"{_httpcore}._async.connection_pool:AsyncPoolRequest.wait_for_connection", "connection"),
         _waits(f"{_httpcore}._async.connection:AsyncHTTPConnection._connect", "connection"),
         _waits(f"{_httpcore}._async.http11:AsyncHTTP11Connection.handle_async_request", "reply"),
-    ]
+    )
+
+_lock = threading.RLock()  # the garbage collector may end a recording, wherever it sets in
+_recordings = 0
 
 
-def watch_dspy() -> None:
-    """Add the rows, once."""
-    while _rows:
-        register(_rows.pop(0))
+@contextmanager
+def watching() -> Generator[None]:
+    """Have the rows in place in the block. Blocks may overlap, in any threads; calls that run go on as they began."""
+    global _recordings
+    with _lock:
+        _recordings += 1
+        install(_PART)
+    try:
+        yield
+    finally:
+        with _lock:
+            _recordings -= 1
+            if not _recordings:
+                uninstall(_PART)

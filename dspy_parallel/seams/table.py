@@ -11,9 +11,10 @@ import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import wrapt
 
@@ -33,6 +34,9 @@ def everywhere() -> bool:
     return True
 
 
+Part = Literal["bridge", "recording"]
+
+
 @dataclass(frozen=True)
 class Seam:
     """One row: a sync callable that blocks, and what takes its place inside the bridge.
@@ -45,6 +49,7 @@ class Seam:
         optional: Whether the target is missing in some supported versions.
         when: Whether the handler takes this call; otherwise the original does.
         layer: Sets apart several rows for one target; later ones wrap the earlier ones.
+        part: What it is installed with. Rows of a recording are around all others, whichever came first.
     """
 
     target: str
@@ -54,6 +59,7 @@ class Seam:
     optional: bool = False
     when: Callable[[], bool] = in_bridge
     layer: str = ""
+    part: Part = "bridge"
 
     @property
     def key(self) -> str:
@@ -78,6 +84,24 @@ def _is_initializing(module: ModuleType) -> bool:
     return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
+def _inside(owner: Any, name: str, passes: Callable[[Seam], bool]) -> tuple[Any, Callable[[Any], None]]:
+    """What an attribute holds, inside those of our patches around it that `passes` names; and how to replace it."""
+    value, put = vars(owner).get(name, _MISSING), partial(setattr, owner, name)
+    while type(value) is Patch and passes(value._self_seam):
+        put = partial(setattr, value, "__wrapped__")
+        value = value.__wrapped__
+    return value, put
+
+
+@dataclass
+class _Installed:
+    """What has been patched of one part of the table."""
+
+    is_wanted: bool = False
+    undo: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    keys: set[str] = field(default_factory=set[str])
+
+
 class _Table:
     """All rows, and what was patched for them.
 
@@ -87,41 +111,46 @@ class _Table:
 
     def __init__(self) -> None:
         self._rows: dict[str, Seam] = {}
-        self._undo: list[Callable[[], None]] = []
+        self._parts: dict[Part, _Installed] = {"bridge": _Installed(), "recording": _Installed()}
         self._hooked: set[str] = set()
-        self._patched: set[str] = set()
+        self._covered: dict[Any, tuple[list[Seam], Callable[[], None]]] = {}
         self._half_imported: list[Seam] = []
-        self._installed = False
         self._lock = threading.RLock()
 
     def add(self, seam: Seam) -> None:
         with self._lock:
             if seam.key in self._rows:
                 raise SeamError(f"There is a seam for {seam.target} already.")
-            if self._installed:
+            if self.is_installed(seam.part):
                 self._patch_when_imported(seam)
             self._rows[seam.key] = seam
 
-    def install(self) -> None:
-        if self._installed and not self._half_imported:
+    def is_installed(self, part: Part = "bridge") -> bool:
+        return self._parts[part].is_wanted
+
+    def install(self, part: Part = "bridge") -> None:
+        wanted = self._parts[part]
+        if wanted.is_wanted and not self._half_imported:
             return
         with self._lock:
-            if not self._installed:
-                for seam in self._rows.values():
-                    self._patch_when_imported(seam)
-                self._installed = True
-            elif self._half_imported:
-                late, self._half_imported = self._half_imported, []
-                for seam in late:
-                    self._patch_when_imported(seam)
+            late, self._half_imported = self._half_imported, []
+            if not wanted.is_wanted:
+                late += [seam for seam in self._rows.values() if seam.part == part]
+            for seam in late:
+                self._patch_when_imported(seam)
+            wanted.is_wanted = True
 
-    def uninstall(self) -> None:
+    def uninstall(self, part: Part = "bridge") -> None:
         with self._lock:
-            self._installed = False
-            self._half_imported.clear()
-            while self._undo:
-                self._undo.pop()()
-            self._patched.clear()
+            installed, self._parts[part] = self._parts[part], _Installed()
+            self._half_imported = [seam for seam in self._half_imported if seam.part != part]
+            while installed.undo:
+                installed.undo.pop()()
+            for base, (seams, uncover) in list(self._covered.items()):
+                seams[:] = [seam for seam in seams if seam.part != part]
+                if not seams:
+                    del self._covered[base]
+                    uncover()
 
     def _patch_when_imported(self, seam: Seam) -> None:
         module = sys.modules.get(seam.module)
@@ -139,13 +168,13 @@ class _Table:
     def _module_imported(self, module: Any) -> None:
         with self._lock:
             self._hooked.discard(module.__name__)  # a hook is called once
-            if self._installed:
-                for seam in self._rows.values():
-                    if seam.module == module.__name__:
-                        self._patch(module, seam)
+            for seam in self._rows.values():
+                if seam.module == module.__name__ and self.is_installed(seam.part):
+                    self._patch(module, seam)
 
     def _patch(self, module: Any, seam: Seam) -> None:
-        if seam.key in self._patched:
+        patched = self._parts[seam.part].keys
+        if seam.key in patched:
             return
         owner = module
         *path, name = seam.path
@@ -158,53 +187,57 @@ class _Table:
         if isinstance(owner, type) and name not in vars(owner):
             definer = next(cls for cls in owner.__mro__ if name in vars(cls))
             raise SeamError(f"{seam.target} is inherited: name the class that defines it, {definer.__qualname__}.")
-        self._patched.add(seam.key)
+        patched.add(seam.key)
         if seam.replacement is not None:
-            self._set(owner, name, seam.replacement(vars(owner)[name]))
+            self._replace(owner, name, seam, seam.replacement)
         else:
             self._wrap(owner, name, seam)
         if seam.overrides:
             self._cover_subclasses(owner, name, seam)
 
     def _wrap(self, owner: Any, name: str, seam: Seam) -> None:
-        if type(vars(owner)[name]) is Patch and not seam.layer:
-            return
-        setattr(owner, name, Patch(vars(owner)[name], cast("Handler", seam.handler), seam.when))
+        if not _carries(vars(owner)[name], seam):
+            value, put = _inside(owner, name, partial(_stays_around, seam))
+            if type(value) is Patch and not seam.layer:
+                return
+            patch = Patch(value, cast("Handler", seam.handler), seam.when)
+            patch._self_seam = seam
+            put(patch)
         reference = weakref.ref(owner)  # classes come and go; the table must not keep them
 
         def undo() -> None:
-            # What somebody else has put on top of ours is not ours to remove.
-            patch = vars(reference()).get(name) if reference() is not None else None
-            if type(patch) is Patch:
-                setattr(reference(), name, patch.__wrapped__)
+            # What somebody else has put something around is not ours to remove; the next installation finds it.
+            owner = reference()
+            if owner is not None:
+                value, put = _inside(owner, name, lambda other: other is not seam)
+                if type(value) is Patch:
+                    put(value.__wrapped__)
 
-        self._undo.append(undo)
+        self._parts[seam.part].undo.append(undo)
 
-    def _set(self, owner: Any, name: str, value: Any) -> None:
-        before = vars(owner).get(name, _MISSING)
-        setattr(owner, name, value)
-        ours = vars(owner)[name]
+    def _replace(self, owner: Any, name: str, seam: Seam, replacement: Callable[[Any], Any]) -> None:
+        before, put = _inside(owner, name, partial(_stays_around, seam))
+        ours = replacement(before)
+        put(ours)
 
         def undo() -> None:
-            if vars(owner).get(name) is ours:
-                if before is _MISSING:
-                    delattr(owner, name)
-                else:
-                    setattr(owner, name, before)
+            value, put = _inside(owner, name, lambda other: True)
+            if value is ours:
+                put(before)
 
-        self._undo.append(undo)
+        self._parts[seam.part].undo.append(undo)
 
     def _cover_subclasses(self, base: Any, name: str, seam: Seam) -> None:
-        def cover(cls: type) -> None:
-            with self._lock:
-                if name in vars(cls):
-                    self._wrap(cls, name, seam)
-
         def cover_below(cls: Any) -> None:
             for subclass in cls.__subclasses__():
-                cover(subclass)
+                self._cover(subclass, seam)
                 cover_below(subclass)
 
+        cover_below(base)
+        if base in self._covered:
+            self._covered[base][0].append(seam)
+            return
+        seams = [seam]
         theirs = vars(base).get("__init_subclass__")
 
         def __init_subclass__(cls: type, **kwargs: Any) -> None:
@@ -212,10 +245,38 @@ class _Table:
                 super(base, cls).__init_subclass__(**kwargs)  # type: ignore[misc]
             else:
                 theirs.__get__(None, cls)(**kwargs)
-            cover(cls)
+            with self._lock:
+                for seam in seams:
+                    self._cover(cls, seam)
 
-        cover_below(base)
-        self._set(base, "__init_subclass__", classmethod(__init_subclass__))  # type: ignore[arg-type]
+        ours = classmethod(__init_subclass__)  # type: ignore[arg-type]
+
+        def uncover() -> None:
+            if vars(base).get("__init_subclass__") is ours and theirs is None:
+                del base.__init_subclass__
+            elif vars(base).get("__init_subclass__") is ours:
+                base.__init_subclass__ = theirs
+
+        base.__init_subclass__ = ours
+        self._covered[base] = seams, uncover
+
+    def _cover(self, cls: type, seam: Seam) -> None:
+        if seam.path[-1] in vars(cls):
+            self._wrap(cls, seam.path[-1], seam)
+
+
+def _stays_around(seam: Seam, other: Seam) -> bool:
+    """Whether the other row's patch, which is there, stays around that of this row."""
+    return other.part == "recording" != seam.part
+
+
+def _carries(value: Any, seam: Seam) -> bool:
+    """Whether the row's patch is in the function already."""
+    while value is not None:
+        if type(value) is Patch and value._self_seam is seam:
+            return True
+        value = getattr(value, "__wrapped__", None)
+    return False
 
 
 _table = _Table()

@@ -78,6 +78,7 @@ class LoopWatch:
         # Held until the end. Waiting for a lock takes a tenth of what waiting for an event does, 40 times a second.
         self._going_on = threading.Lock()
         self._lock = threading.Lock()
+        self._is_over = False
         self._thread: threading.Thread | None = None
 
     def knows(self, loop: asyncio.AbstractEventLoop) -> bool:
@@ -89,13 +90,15 @@ class LoopWatch:
         """Watch the loop that runs in the calling thread."""
         with self._lock:
             self._pulses = {**self._pulses, id(loop): _Pulse(loop, threading.get_ident())}
-            if self._thread is None:
+            if self._thread is None and not self._is_over:
                 self._going_on.acquire()
                 self._thread = threading.Thread(target=self._look_out, name="dspy-parallel-timeline", daemon=True)
                 self._thread.start()
 
     def stop(self) -> None:
         """Report what is going on, and look no more."""
+        with self._lock:
+            self._is_over = True
         if self._thread is not None:
             self._going_on.release()
             self._thread.join()

@@ -11,9 +11,9 @@ from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
-from .. import events, seams
+from .. import events
 from ..events import OpenSpan
-from ..seams.recording import watch_dspy
+from ..seams.recording import watching
 from .blocking import BlockedStretch, LoopWatch
 from .graphs import listen_to_langchain
 from .spans import Span, frozen
@@ -50,12 +50,15 @@ class Recorder:
         self.look_for_loop()
 
     def look_for_loop(self) -> None:
-        """Have the running event loop watched."""
+        """Have the running event loop watched, here and in the recordings around this one."""
         loop = asyncio._get_running_loop()
         if loop is not None and loop is not self._loop:
             if not self._watch.knows(loop):
                 self._watch.watch(loop)
             self._loop = loop  # the same one again, as a rule
+            around = self._around()
+            if around is not None:
+                around.look_for_loop()
 
     def _blocked(self, stretch: BlockedStretch, frame: FrameType, line: int) -> None:
         code = frame.f_code
@@ -71,18 +74,25 @@ class Recorder:
         self._watch.stop()
         self.ended = time.perf_counter()
         self.is_open = False
-        around = self.outer
-        if around is not None and around.recording.is_open and isinstance(around.recording, Recorder):
-            around.recording.spans.extend(self.spans)
+        around = self._around()
+        if around is not None:
+            # What blocked a loop it has seen itself.
+            around.spans.extend(span for span in self.spans if span.kind != "blocked")
             for ident, name in self._threads.items():
-                around.recording._threads.setdefault(ident, name)
+                around._threads.setdefault(ident, name)
+
+    def _around(self) -> Recorder | None:
+        """The recording around this one, while it is open."""
+        around = None if self.outer is None else self.outer.recording
+        return around if isinstance(around, Recorder) and around.is_open else None
 
     def frozen(self) -> list[Span]:
         """What there is so far; once the block has been left, always the same."""
         if self._frozen is not None:
             return self._frozen
         now = time.perf_counter() if self.ended is None else self.ended
-        spans = frozen(list(self.spans), self.began, now, dict(self._threads))
+        with_text = self.told is not None
+        spans = frozen(list(self.spans), self.began, now, dict(self._threads), with_text=with_text)
         if self.ended is not None:
             self._frozen = spans
         return spans
@@ -119,14 +129,12 @@ def record(*, include_text: bool = False, everywhere: bool = False) -> Generator
         print(timeline)
         ```
     """
-    watch_dspy()
-    seams.install()
     listen_to_langchain()
     recorder = Recorder(Texts() if include_text else None)
     recorder.look_for_loop()
     token = events.innermost.set(recorder.root)
     try:
-        with events.everywhere(recorder.root) if everywhere else nullcontext():
+        with watching(), events.everywhere(recorder.root) if everywhere else nullcontext():
             yield Timeline(recorder.frozen)
     finally:
         recorder.close()

@@ -45,7 +45,9 @@ class Span:
         return self.end - self.start
 
 
-def frozen(recorded: Iterable[OpenSpan], began: float, now: float, threads: Mapping[int, str]) -> list[Span]:
+def frozen(
+    recorded: Iterable[OpenSpan], began: float, now: float, threads: Mapping[int, str], *, with_text: bool = False
+) -> list[Span]:
     """Spans of a recording, with the graph steps and the numbers of requests that follow from them.
 
     Args:
@@ -53,10 +55,12 @@ def frozen(recorded: Iterable[OpenSpan], began: float, now: float, threads: Mapp
         began: When the recording did; `time.perf_counter()` seconds.
         now: The end of what is still open; the same.
         threads: Names by identifier.
+        with_text: Whether to keep inputs and outputs; a recording inside this one may have asked for them.
     """
     opened = _without_joined(sorted(recorded, key=lambda span: span.start))
     numbers = {id(span): number for number, span in enumerate(opened)}
-    facts = [dict(span.facts) for span in opened]
+    left_out = () if with_text else ("inputs", "outputs")
+    facts = [{name: value for name, value in span.facts.items() if name not in left_out} for span in opened]
     for number, span in enumerate(opened):
         if span.end is None:
             facts[number]["unfinished"] = True

@@ -12,7 +12,7 @@ import pytest
 
 import dspy_parallel
 from dspy_parallel import UnknownEngineError, async_module, in_bridge, install, seams, uninstall
-from dspy_parallel.seams.recording import watch_dspy
+from dspy_parallel.seams.recording import watching
 from tests.modules.lms import TwinLM
 
 
@@ -188,12 +188,17 @@ def test_uninstall_leaves_what_others_have_wrapped():
 def test_nothing_stays_whatever_was_patched_first(first):
     """What a seam is around must not come back with the seam when it is put back."""
     uninstall()
-    watch_dspy()
     stock = dict(vars(dspy.Module))
     for _ in range(2):
         first()
-        install(engine="loop")
+        with watching():
+            install(engine="loop")
         uninstall()
+        assert dict(vars(dspy.Module)) == stock
+        with watching():
+            first()
+            install(engine="loop")
+            uninstall()
         assert dict(vars(dspy.Module)) == stock
 
 

@@ -43,6 +43,28 @@ async def test_a_block_that_the_recording_ends_with_is_found():
     assert [span.facts["line"] for span in timeline.spans] == [LINE]
 
 
+@pytest.mark.parametrize("outside", ["in the loop", "around the loop"])
+def test_nested_blocks_have_a_blocked_stretch_once_each(outside):
+    async def main():
+        with record() as inner:
+            await asyncio.sleep(0.05)
+            block(0.2)
+            await asyncio.sleep(0.05)
+        return inner
+
+    async def both():
+        with record() as outer:
+            return outer, await main()
+
+    if outside == "in the loop":
+        timelines = asyncio.run(both())
+    else:
+        with record() as outer:
+            timelines = outer, asyncio.run(main())
+    for timeline in timelines:
+        assert [s.facts["line"] for s in timeline.spans if s.facts.get("function") == "block"] == [LINE]
+
+
 async def test_a_loop_with_much_to_do_is_not_blocked():
     async def short():
         for _ in range(200):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 
 import dspy
 import pytest
 
-from dspy_parallel import async_module, limit, record
+from dspy_parallel import async_module, limit, record, seams
+from dspy_parallel.seams.connections import STOCK
 
 # LiteLLM leaves sockets to the garbage collector, and before Python 3.12 event loops.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+NATIVE = importlib.util.find_spec("dspy.clients.execution") is not None
 
 
 class Ask(dspy.Module):
@@ -82,16 +86,34 @@ async def test_waiting_for_an_equal_call_is_not_lm_time(lm_server):
     assert timeline.figures.cached == 1
 
 
-async def test_waiting_for_a_limit_is_lost_time(lm_server):
+@pytest.mark.parametrize("when", ["before", "during"])
+async def test_waiting_for_a_limit_is_lost_time(lm_server, when):
     lm_server.configure(latency=0.1)
-    program, lm = async_module(Ask(), engine="loop"), lm_at(lm_server)
-    limit(lm, max_in_flight=1)
+    seams.uninstall()
+    lm = lm_at(lm_server)
+    if when == "before":
+        limit(lm, max_in_flight=1)
     with dspy.context(lm=lm), record() as timeline:
+        if when == "during":
+            limit(lm, max_in_flight=1)
+        program = async_module(Ask(), engine="loop")
         await asyncio.gather(*(program.acall(question=str(number)) for number in range(3)))
     figures = timeline.figures
+    assert {timeline.spans[span.parent].kind for span in timeline.spans if span.name == "limit"} == {"lm"}
     assert figures.peak_in_flight <= 2  # one is dealing with its reply when the next one begins
     assert figures.limit_seconds >= 0.25
     assert "waiting for limits" in str(timeline)
+
+
+@pytest.mark.skipif(not NATIVE, reason="DSPy's own engine came with 3.4")
+async def test_a_recorded_program_has_the_connections_that_it_has_anyway(lm_server):
+    seams.uninstall()
+    lm_server.configure(gate=STOCK)
+    lm = lm_at(lm_server)
+    with record():
+        await asyncio.gather(*(lm.acall(str(number)) for number in range(STOCK + 50)))
+    assert lm_server.stats().peak_connections == STOCK
+    await lm.aclose()
 
 
 @pytest.mark.parametrize("how", ["sync", "async"])

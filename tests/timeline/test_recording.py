@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +13,9 @@ import pytest
 from dspy.utils import DummyLM
 from dspy.utils.callback import BaseCallback
 
-from dspy_parallel import Timeline, async_module, events, record
+from dspy_parallel import Timeline, async_module, events, record, seams
+from dspy_parallel.seams.patches import Patch
+from dspy_parallel.seams.table import _table
 
 
 class Inner(dspy.Module):
@@ -171,6 +175,13 @@ def test_blocks_nest():
     assert tree(inner)[0][2] is None
 
 
+def test_text_that_the_inner_block_keeps_stays_there():
+    with dspy.context(lm=lm()), record() as outer, record(include_text=True) as inner:
+        Inner()(question="sk-secret")
+    assert "sk-secret" in str([span.facts for span in inner.spans])
+    assert "sk-secret" not in str([span.facts for span in outer.spans])
+
+
 async def test_what_outlives_the_block_is_not_recorded():
     started, go_on = asyncio.Event(), asyncio.Event()
 
@@ -262,6 +273,90 @@ def test_nothing_is_kept_alive():
         gc.collect()
         assert gone() is None, gc.get_referrers(gone())
     assert isinstance(timeline, Timeline)
+
+
+def patchable():
+    """What every row of the table is about, as it is now."""
+    found = {}
+    for row in _table._rows.values():
+        owner = sys.modules.get(row.module)
+        for step in row.path[:-1]:
+            owner = getattr(owner, step, None)
+        if owner is not None:
+            found[row.target] = vars(owner).get(row.path[-1])
+    return found
+
+
+def test_it_patches_only_what_it_needs_and_only_while_it_goes_on():
+    """Nothing of it is there before, after, or because a class was decorated; nothing else comes with it."""
+    seams.uninstall()
+    watched = {row.target for row in _table._rows.values() if row.part == "recording"}
+    stock = patchable()
+    for decorated in (False, True):
+        if decorated:
+            async_module(type("Decorated", (Inner,), {}))
+        before = patchable()
+        assert all(type(value) is not Patch or value._self_seam.part == "bridge" for value in before.values())
+        with record():
+            now = patchable()
+            with record():
+                assert {target for target in now if now[target] is not patchable()[target]} == set()
+            assert {target for target in now if now[target] is not patchable()[target]} == set()
+        changed = {target for target in now if now[target] is not before[target]}
+        assert {"dspy.primitives.module:Module.acall", "dspy.clients.base_lm:BaseLM.acall"} <= changed <= watched
+        assert {target for target, value in patchable().items() if value is not before[target]} == set()
+    seams.uninstall()
+    assert {target for target, value in patchable().items() if value is not stock[target]} == set()
+
+
+def test_what_is_installed_meanwhile_is_inside():
+    seams.uninstall()
+    with record() as timeline, dspy.context(lm=lm()):
+        around = vars(dspy.BaseLM)["__call__"]
+        seams.install()
+        assert vars(dspy.BaseLM)["__call__"] is around
+        assert around.__wrapped__._self_seam.part == "bridge"
+        Inner()(question="?")
+    assert tree(timeline) == [("module", "Inner", None), ("predictor", "ask", "Inner"), ("lm", "dummy", "ask")]
+    assert vars(dspy.BaseLM)["__call__"]._self_seam.part == "bridge"
+
+
+def test_somebody_elses_patch_around_ours_stays_and_nothing_is_seen_twice(monkeypatch):
+    with dspy.context(lm=lm()):
+        with record():
+            ours = vars(dspy.Module)["__call__"]
+
+            @functools.wraps(ours)
+            def theirs(self, *args, **kwargs):
+                return ours.__get__(self, type(self))(*args, **kwargs)
+
+            monkeypatch.setattr(dspy.Module, "__call__", theirs)
+        with record() as timeline:
+            Inner()(question="?")
+        assert tree(timeline) == [("module", "Inner", None), ("predictor", "ask", "Inner"), ("lm", "dummy", "ask")]
+        monkeypatch.undo()
+        with record():
+            pass
+    assert vars(dspy.Module)["__call__"] is not ours
+
+
+def test_recordings_that_come_and_go_see_all_of_theirs():
+    program, counts = Inner(), []
+
+    def work():
+        with dspy.context(lm=lm()):
+            for _ in range(30):
+                with record() as timeline:
+                    program(question="?")
+                    program(question="?")
+                counts.append(len(timeline.lm_calls))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts == [2] * 120
 
 
 def test_it_begins_and_ends_with_the_block():
