@@ -9,6 +9,7 @@ from typing import Any
 
 from ..bridge import Engine, is_coroutine_function, is_generator_function, start
 from ..overlap import entrance
+from .spawning import drive
 from .swallowing import NodeRun, running_node
 
 __all__ = ["MARK", "bridged", "can_be_bridged", "run_awaited", "run_node"]
@@ -27,8 +28,11 @@ async def _run(
 ) -> Any:
     with running_node(node):
         result = await begin(fn, args, kwargs, node.engine, fn)
-        # A lambda around a coroutine function: LangGraph takes it for a sync node, and so did we.
-        return await result if type(result) is CoroutineType else result
+        if type(result) is CoroutineType:
+            # A lambda around a coroutine function: LangGraph takes it for a sync node, and so did we.
+            node.is_async = True
+            return await drive(result, node.engine)
+        return result
 
 
 async def run_awaited(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine) -> Any:

@@ -78,6 +78,8 @@ class Seam:
 
 
 _MISSING = object()
+_HEAP_TYPE = 1 << 9
+"""Py_TPFLAGS_HEAPTYPE: classes made by a class statement have it."""
 
 
 def _is_initializing(module: ModuleType) -> bool:
@@ -186,7 +188,11 @@ class _Table:
             raise SeamError(f"{seam.target} does not exist. Check the name, or the version that is installed.")
         if isinstance(owner, type) and name not in vars(owner):
             definer = next(cls for cls in owner.__mro__ if name in vars(cls))
-            raise SeamError(f"{seam.target} is inherited: name the class that defines it, {definer.__qualname__}.")
+            if definer.__flags__ & _HEAP_TYPE:
+                raise SeamError(f"{seam.target} is inherited: name the class that defines it, {definer.__qualname__}.")
+            # An extension type, of which nothing can be patched: its subclass gets the method as its own.
+            setattr(owner, name, vars(definer)[name])
+            self._parts[seam.part].undo.append(partial(delattr, owner, name))
         patched.add(seam.key)
         if seam.replacement is not None:
             self._replace(owner, name, seam, seam.replacement)
