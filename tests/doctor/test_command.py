@@ -78,9 +78,8 @@ def test_a_run_sees_what_the_source_does_not_tell(tmp_path):
     assert "The event loop stood still for 0." in done.stdout
 
 
-def test_a_run_sees_what_overlap_gains_and_a_call_that_blocks_in_the_bridge(tmp_path):
+def test_a_run_sees_what_overlap_gains(tmp_path):
     (tmp_path / "program.py").write_text(
-        "import sqlite3\n"
         "import dspy\n"
         "from dspy_parallel import async_module\n"
         "@async_module\n"
@@ -95,7 +94,8 @@ def test_a_run_sees_what_overlap_gains_and_a_call_that_blocks_in_the_bridge(tmp_
     done = doctor("program.py:Parts", "--input", "input.json", "--serve", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 predictor calls of " in done.stdout
-    assert "note: overlap  program.py:9  in Parts.forward" in done.stdout
+    assert "Critical path: " in done.stdout
+    assert "note: overlap  program.py:8  in Parts.forward" in done.stdout
     assert "@async_module(overlap=True)" in done.stdout
 
 

@@ -1,0 +1,145 @@
+"""What one run with inputs shows beyond what the source tells: each planted flaw at its line, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from dspy.utils import DummyLM
+
+from dspy_parallel import diagnose, seams, uninstall
+from dspy_parallel.doctor.diagnosis import Diagnosis, examine
+from dspy_parallel.errors import TargetError
+from dspy_parallel.targets import as_target, load_target
+
+from .test_flaws import as_in_a_new_process, planted  # noqa: F401
+
+OBSERVED = Path(__file__).parent / "observed"
+
+
+@pytest.fixture
+def lm(lm_server_factory: Callable[..., Any]) -> dspy.LM:
+    return dspy.LM("openai/any", cache=False, **lm_server_factory(latency=0.1).lm_kwargs())
+
+
+def observed(name: str, lm: dspy.LM) -> Diagnosis:
+    file = OBSERVED / f"{name}.py"
+    if "langgraph" in file.read_text(encoding="utf-8"):
+        pytest.importorskip("langgraph.graph")
+    target = load_target(f"{file}:target")
+    with dspy.context(lm=lm):
+        diagnosis = examine(target, inputs=sys.modules[name].inputs)
+    assert sorted((found.kind, found.place.line) for found in diagnosis.findings) == planted(file)
+    return diagnosis
+
+
+def test_sync_nodes_as_many_as_the_input_asks_for_are_more_than_there_are_threads(lm):
+    run, read = observed("wide_graph", lm).findings
+    assert (run.level, read.level) == ("warning", "note")
+    assert "ran 60 sync nodes" in run.message
+
+
+def test_lm_calls_as_many_as_the_input_asks_for_are_more_than_there_are_connections(lm):
+    (finding,) = observed("wide_async", lm).findings
+    assert finding.message.startswith("600 LM calls at once: ")
+
+
+def test_a_call_that_blocks_the_loop_and_cannot_be_read(lm):
+    diagnosis = observed("hidden_in_node", lm)
+    assert "the run that was watched" in diagnosis.findings[0].message
+    assert any("The event loop stood still for " in sentence for sentence in diagnosis.observed)
+
+
+def test_a_call_that_blocks_in_the_bridge_and_cannot_be_read(lm):
+    (finding,) = observed("hidden_in_bridge", lm).findings
+    assert "shorten blocked its thread for " in finding.message
+    assert finding.place.function == "shorten"
+
+
+def test_a_lock_that_is_held_and_cannot_be_read(lm):
+    (finding,) = observed("hidden_lock", lm).findings
+    assert finding.message == "In the run that was watched, Shorten holds lock while it waits."
+    assert finding.place.function == "forward"
+
+
+def test_what_overlap_gains_and_the_line_at_which_it_ends(lm):
+    diagnosis = observed("in_sequence", lm)
+    overlap, in_sequence = diagnosis.findings
+    assert overlap.message.startswith("Of its 4 predictor calls, ")
+    assert in_sequence.message.startswith("Overlap ends here: ")
+    assert diagnosis.observed[0].startswith("4 predictor calls of 0.")
+
+
+class Twice(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.draft = dspy.Predict("text -> short")
+        self.refine = dspy.Predict("text -> short")
+
+    def forward(self, text):
+        return self.refine(text=self.draft(text=text).short)
+
+
+class ByHand(Twice):
+    async def aforward(self, text):
+        return await self.refine.acall(text=(await self.draft.acall(text=text)).short)
+
+
+by_hand, twice = ByHand(), Twice()
+
+
+async def awaiting(text):
+    return await by_hand.acall(text=text)
+
+
+def calling(text):
+    return twice(text=text)
+
+
+def graph():
+    langgraph = pytest.importorskip("langgraph.graph")
+    builder = langgraph.StateGraph(dict)
+    builder.add_node("twice", lambda state: {"text": twice(text=state["text"]).short})
+    return builder.add_edge("__start__", "twice")
+
+
+@pytest.mark.parametrize("make", [lambda: Twice, lambda: by_hand, lambda: awaiting, lambda: calling, graph])
+def test_the_critical_path_is_shown_whatever_the_target_is(make):
+    replies = [{"short": "a"}] * 4
+    with dspy.context(lm=DummyLM(replies)):
+        shown = examine(as_target(make()), inputs={"text": "a"}).observed
+    (path,) = [sentence for sentence in shown if sentence.startswith("Critical path: ")]
+    assert path.index("draft") < path.index("refine")
+
+
+def test_a_run_leaves_what_was_patched_before_it_and_nothing_more():
+    call = vars(dspy.BaseLM)["__call__"]
+    with dspy.context(lm=DummyLM([{"short": "a"}] * 4)):
+        diagnose(Twice, inputs={"text": "a"})
+        assert vars(dspy.BaseLM)["__call__"] is call
+        with pytest.raises(TypeError):
+            diagnose(Twice, inputs={"no_such_argument": "a"})
+        assert vars(dspy.BaseLM)["__call__"] is call
+        seams.install()
+        diagnose(Twice, inputs={"text": "b"})
+        assert vars(dspy.BaseLM)["__call__"] is not call
+    uninstall()
+
+
+async def streaming(text):
+    yield twice(text=text)
+
+
+def generating(text):
+    yield twice(text=text)
+
+
+@pytest.mark.parametrize("target", [streaming, generating])
+def test_a_generator_is_read_and_not_run(target):
+    with pytest.raises(TargetError, match=f"{target.__name__} is a generator function, .* Name a function that takes"):
+        diagnose(target, inputs={"text": "a"})
+    assert [found.kind for found in diagnose(target)] == (["blocks-loop"] if target is streaming else [])
