@@ -141,7 +141,6 @@ def _ended(name: str, started: float, result: Any = None, error: BaseException |
 
 def _wait(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     """The same function, sync or async, with the time that it takes noted as a wait."""
-
     if inspect.iscoroutinefunction(original):
 
         @functools.wraps(original)

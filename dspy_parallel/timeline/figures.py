@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .critical_path import critical_path
 from .spans import Span
 
-__all__ = ["Figures", "figures_of"]
+__all__ = ["Figures", "call_pieces", "figures_of", "lm_calls_above", "waits_by_call"]
 
 LIMIT_WAITS = ("limit", "connection", "equal call")
 """Waits that are not for the LM."""
@@ -50,7 +50,9 @@ def figures_of(spans: Sequence[Span]) -> Figures:
     if not spans:
         return Figures()
     makespan = max(s.end for s in spans) - min(s.start for s in spans)
-    calls = [s for s in spans if s.kind == "lm" and not _is_within_lm(s, spans)]
+    above = lm_calls_above(spans)
+    # A call that another LM makes is not a second one.
+    calls = [s for s in spans if s.kind == "lm" and above[s.id] is None]
     waits = waits_by_call(spans)
     busy = [piece for call in calls for piece in call_pieces(call, waits)]
     seconds = sum(end - start for start, end in busy)
@@ -62,38 +64,28 @@ def figures_of(spans: Sequence[Span]) -> Figures:
         lm_seconds=seconds,
         parallelism=seconds / makespan if makespan else 0.0,
         peak_in_flight=_peak(busy),
-        critical_seconds=_critical(spans),
+        critical_seconds=_critical(spans, above),
         blocked_seconds=_union((s.start, s.end) for s in spans if s.kind == "blocked"),
         limit_seconds=sum(s.seconds for s in spans if s.kind == "wait" and s.name == "limit"),
         connection_seconds=sum(s.seconds for s in spans if s.kind == "wait" and s.name == "connection"),
     )
 
 
-def _is_within_lm(span: Span, spans: Sequence[Span]) -> bool:
-    """Whether it is a call that another LM makes."""
-    parent = span.parent
-    while parent is not None:
-        if spans[parent].kind == "lm":
-            return True
-        parent = spans[parent].parent
-    return False
+def lm_calls_above(spans: Sequence[Span]) -> list[Span | None]:
+    """For each span the innermost LM call that it is a part of."""
+    found: list[Span | None] = []
+    for span in spans:
+        parent = None if span.parent is None else spans[span.parent]
+        found.append(parent if parent is None or parent.kind == "lm" else found[parent.id])
+    return found
 
 
-def _critical(spans: Sequence[Span]) -> float:
+def _critical(spans: Sequence[Span], above: Sequence[Span | None]) -> float:
     return sum(
         segment.end - segment.start
         for segment in critical_path(spans)
-        if (owner := _lm_of(spans[segment.span], spans)) is not None
-        and not (spans[segment.span] is not owner and spans[segment.span].name in LIMIT_WAITS)
+        if (span := spans[segment.span]).kind == "lm" or (above[span.id] is not None and span.name not in LIMIT_WAITS)
     )
-
-
-def _lm_of(span: Span, spans: Sequence[Span]) -> Span | None:
-    while span.kind != "lm":
-        if span.parent is None:
-            return None
-        span = spans[span.parent]
-    return span
 
 
 def waits_by_call(spans: Sequence[Span]) -> dict[int, list[Span]]:

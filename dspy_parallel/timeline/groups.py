@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .figures import call_pieces, waits_by_call
@@ -46,14 +46,7 @@ class Group:
         """From the first start to the last end."""
         return max(span.end for span in self.spans) - self.spans[0].start
 
-    def lines(self) -> Iterator[Group]:
-        """This group and those below it, top to bottom."""
-        self._take_in()
-        yield self
-        for part in self.parts.values():
-            yield from part.lines()
-
-    def _take_in(self) -> None:
+    def take_in(self) -> None:
         """A predictor and its one LM call are one line."""
         if self.kind != "predictor" or len(self.parts) != 1:
             return
@@ -79,5 +72,11 @@ def groups_of(spans: Sequence[Span]) -> list[Group]:
         group.spans.append(span)
         group.busy += call_pieces(span, waits) if span.kind == "lm" else [(span.start, span.end)]
         group_of.append(group)
-    lines = [line for part in top.parts.values() for line in part.lines()]
+    lines: list[Group] = []
+    todo = list(reversed(top.parts.values()))
+    while todo:
+        line = todo.pop()
+        line.take_in()
+        lines.append(line)
+        todo += reversed(line.parts.values())
     return sorted(lines, key=lambda line: line.kind == "blocked")

@@ -100,7 +100,7 @@ def _line(group: Group, y: int, left: int, scale: float, begin: float, critical:
 
 
 def _axis(total: float, left: int, scale: float, top: int, bottom: int) -> Iterator[str]:
-    steps = (m * 10.0**e for e in range(-6, 7) for m in (1, 2, 5))
+    steps = (m * 10.0**e for e in range(-6, 10) for m in (1, 2, 5))
     step = next(s for s in steps if total / s <= 8)
     for count in range(int(total / step + 1e-9) + 1):
         x = left + count * step * scale

@@ -136,7 +136,7 @@ def bar(
 
 def axis(total: float, columns: int) -> str:
     """Marks at round numbers of seconds, each where its moment is."""
-    steps = (m * 10.0**e for e in range(-6, 7) for m in (1, 2, 5))
+    steps = (m * 10.0**e for e in range(-6, 10) for m in (1, 2, 5))
     step = next(s for s in steps if total / s <= max(columns // 12, 1))
     marks = [" "] * (columns + 9)
     for count in range(int(total / step + 1e-9) + 1):

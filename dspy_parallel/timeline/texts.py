@@ -30,7 +30,7 @@ class Texts:
 
     def keep(self, span: OpenSpan, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Add a call's text to what is known of it."""
-        self._secrets.update(_secrets_in(getattr(span.owner, "kwargs", None)), _secrets_in(kwargs))
+        self._secrets.update(_secrets_in([getattr(span.owner, "kwargs", None), args, kwargs, result]))
         given = {name: value for name, value in kwargs.items() if not _is_secret(name)}
         hidden = sorted((secret for secret in self._secrets if len(secret) >= SHORT_CHARACTERS), key=len, reverse=True)
         span.facts["inputs"] = _shown([*args, given] if args else given, hidden)
@@ -41,18 +41,16 @@ def _is_secret(name: str) -> bool:
     return not _SECRETS.isdisjoint(name.lower().replace("-", "_").split("_"))
 
 
-def _secrets_in(settings: Any, depth: int = 4) -> Iterator[str]:
-    """Values that must not be shown, wherever they turn up."""
-    if not isinstance(settings, dict) or not depth:
-        return
-    for name, value in settings.items():
-        if isinstance(value, str):
-            if value and _is_secret(str(name)):
-                yield value
-        elif _is_secret(str(name)) and isinstance(value, dict):  # headers
-            yield from (text for text in value.values() if isinstance(text, str) and text)
-        else:
-            yield from _secrets_in(value, depth - 1)
+def _secrets_in(value: Any, is_secret: bool = False, depth: int = 6) -> Iterator[str]:
+    """Texts that must not be shown, wherever they turn up: what has such a name, and what is in it, as in headers."""
+    if isinstance(value, str):
+        yield from (value, repr(value)[1:-1]) if is_secret else ()
+    elif isinstance(value, dict) and depth:
+        for name, item in list(value.items()):
+            yield from _secrets_in(item, is_secret or _is_secret(str(name)), depth - 1)
+    elif isinstance(value, (list, tuple)) and depth:
+        for item in list(value):
+            yield from _secrets_in(item, is_secret, depth - 1)
 
 
 def _shown(value: Any, hidden: list[str]) -> str:

@@ -131,7 +131,7 @@ class Timeline:
             TimelineError: If it is no timeline.
             OSError: If it cannot be read.
         """
-        return cls.of(from_json(Path(path).read_text(encoding="utf-8"), os.fspath(path)))
+        return cls.of(from_json(Path(path).read_bytes(), os.fspath(path)))
 
     def __str__(self) -> str:
         return self.text()

@@ -145,6 +145,19 @@ def test_text_only_if_asked_for_and_keys_never(lm_server, tmp_path, how, include
         assert found == (list(SECRETS[1:]) if include_text and name not in ("t.svg", "t.txt") else [])
 
 
+def test_keys_are_found_in_lists_in_arguments_and_in_results():
+    class Program(dspy.Module):
+        def forward(self, config, *more):
+            return f"asked with {config[0]['api_key']}, {more[0][0]['password']}", [{"token": "tok-in-result"}]
+
+    given = [{"api_key": "sk-in-a-list"}], ({"headers": [{"x-any": "header-in-a-list"}], "password": "it's\n\\ mine"},)
+    with record(include_text=True) as timeline:
+        Program()(*given)
+    shown = str(timeline.spans[0].facts["inputs"]) + str(timeline.spans[0].facts["outputs"])
+    assert shown.count("***") == 6
+    assert not [text for text in ("in-a-list", "mine", "in-result") if text in shown]
+
+
 def test_a_call_that_overlap_makes_early_is_one_call(lm_server):
     class Both(dspy.Module):
         def __init__(self):

@@ -7,6 +7,8 @@ import json
 import xml.etree.ElementTree as ET
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dspy_parallel import Timeline, TimelineError
 from tests.timeline.making import timeline
@@ -103,24 +105,99 @@ def test_files_give_back_what_they_were_given(tmp_path):
         assert (tmp_path / name).stat().st_size > 0
 
 
+def written(*rows):
+    return f'{{"format": "dspy_parallel timeline", "version": 1, "spans": [{", ".join(rows)}]}}'
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         ("", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
         ("[]", "is not a timeline"),
         ('{"format": "dspy_parallel timeline", "version": 9, "spans": []}', "another version"),
         ('{"format": "dspy_parallel timeline", "version": 1}', "damaged"),
-        ('{"format": "dspy_parallel timeline", "version": 1, "spans": [[0, "lm", "x", 0, 1, "", {}]]}', "damaged"),
-        ('{"format": "dspy_parallel timeline", "version": 1, "spans": [[null, "lm", "x", 1, 0, "", {}]]}', "damaged"),
-        ('{"format": "dspy_parallel timeline", "version": 1, "spans": [[null, "lm", "x", 0, NaN, "", {}]]}', "damaged"),
-        ('{"format": "dspy_parallel timeline", "version": 1, "spans": [[null, 1, "x", 0, 1, "", {}]]}', "damaged"),
+        *(
+            (written(*rows), "damaged")
+            for rows in (
+                ['[0, "lm", "x", 0, 1, "", {}]'],
+                ['[null, "lm", "x", 1, 0, "", {}]'],
+                ['[null, "lm", "x", 1, 2, "", {}]', '[null, "lm", "x", 0, 1, "", {}]'],
+                ['[null, 1, "x", 0, 1, "", {}]'],
+                *(
+                    [f'[null, "lm", "x", 0, {time}, "", {{}}]']
+                    for time in ("NaN", "Infinity", "1e400", "1e308", "1.1e9", "9" * 400, "true")
+                ),
+                ['[null, "lm", "x", -1e308, 0, "", {}]'],
+                *(
+                    [f'[null, "lm", "x", 0, 1, "", {{{fact}}}]']
+                    for fact in (
+                        '"retries": "x"',
+                        '"retries": -1',
+                        '"requests": 1.5',
+                        '"a": NaN',
+                        '"a": 1e400',
+                        '"a": {}',
+                    )
+                ),
+                [f'[{n - 1 if n else "null"}, "lm", "x", 0, 1, "", {{}}]' for n in range(3000)],
+            )
+        ),
     ],
 )
 def test_other_files_are_refused(tmp_path, content, said):
-    (tmp_path / "t.json").write_text(content, encoding="utf-8")
+    (tmp_path / "t.json").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(TimelineError, match=said):
         Timeline.load(tmp_path / "t.json")
+
+
+def every_way(made):
+    """What a timeline looks like, every way; and that browsers and viewers can parse it."""
+    ET.fromstring(made.svg())
+    page = made.html()
+    for text in (made.chrome_trace(), page.partition('id="data">')[2].partition("</script>")[0]):
+        json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    return [made.text(), page, repr(made), made._repr_html_()]
+
+
+FINITE = st.floats(-1e9, 1e9)
+KINDS = ["module", "predictor", "lm", "wait", "thread", "step", "chain", "blocked", "tool", "other"]
+NAMES = st.sampled_from(["limit", "connection", "reply"]) | st.text(max_size=5)
+COUNTS = st.dictionaries(st.sampled_from(["retries", "requests"]), st.integers(0, 10**9))
+FACTS = st.dictionaries(
+    st.sampled_from(["cached", "file", "line", "any"]), st.none() | st.booleans() | FINITE | st.text(max_size=5)
+)
+
+
+@st.composite
+def rows_of_anybody(draw):
+    """Whatever the checks of a file let pass."""
+    rows = []
+    for start in sorted(draw(st.lists(st.integers(-(10**9), 10**9) | FINITE, max_size=8))):
+        parent = draw(st.none() | st.integers(0, len(rows) - 1)) if rows else None
+        end = start + draw(st.sampled_from([0, 1e-9, 1, 1e9])) if start <= 0 else 1e9
+        facts = draw(FACTS) | draw(COUNTS)
+        rows.append([parent, draw(st.sampled_from(KINDS)), draw(NAMES), start, end, draw(NAMES), facts])
+    return rows
+
+
+@given(rows_of_anybody())
+def test_whatever_is_read_can_be_shown(tmp_path, rows):
+    (tmp_path / "t.json").write_text(written(*map(json.dumps, rows)), encoding="utf-8")
+    every_way(Timeline.load(tmp_path / "t.json"))
+
+
+@pytest.mark.parametrize("seconds", [0, 1e-7, 1, 1e5, 1e9])
+def test_any_time_can_be_shown(seconds):
+    every_way(timeline((-seconds, seconds, None, "module", "P"), (0, seconds, 0, "lm", "m")))
+
+
+def test_parts_of_parts_of_parts(tmp_path):
+    timeline(*((n * 1e-4, 1000, n - 1 if n else None, "module", f"m{n}") for n in range(1999))).save(
+        tmp_path / "t.json"
+    )
+    every_way(Timeline.load(tmp_path / "t.json"))
 
 
 def test_a_page_says_nothing_that_a_parser_obeys():
