@@ -56,12 +56,12 @@ def connection_findings(target: Target, programs: Sequence[Program], in_flight: 
     every += [calls for fan_out in fan_outs_of(target, programs) for calls in _of_fan_out(fan_out)]
     for calls in every:
         for lm in calls.lms:
-            limit = _limit(lm, is_ours=calls.is_ours)
-            if limit is None or in_flight * max(calls.width or 1, peak) <= limit[0]:
+            cap = _limit(lm, is_ours=calls.is_ours)
+            if cap is None or in_flight * max(calls.width or 1, peak) <= cap[0]:
                 continue
-            known = widest.get(limit[1])
+            known = widest.get(cap[1])
             if known is None or _rank(calls) > _rank(known[0]):
-                widest[limit[1]] = calls, limit[0]
+                widest[cap[1]] = calls, cap[0]
     for who, (calls, limit) in widest.items():
         at_once = in_flight * max(calls.width or 1, peak)
         yield Finding(
@@ -106,8 +106,8 @@ def _of_program(program: Program) -> Iterator[_Calls]:
             continue
         if issubclass(cls, dspy.BaseLM) or (issubclass(cls, dspy.Module) and is_dspys_own(cls)):
             lms = _of_parts(getattr(asked, "value", None)) or ambient
-            # In async code a call that is not awaited holds up the others.
-            width = call.width if method in ("acall", "aforward") else 1
+            # On the loop, a call that is not awaited lets no other go on beside it.
+            width = call.width if method in ("acall", "aforward") else int(program.where != "loop")
             yield _Calls(call.place, program.name, width, lms, is_ours)
 
 

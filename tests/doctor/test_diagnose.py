@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import dspy
 import pytest
 
@@ -10,6 +12,8 @@ from dspy_parallel import async_module, diagnose, install, seams, uninstall
 from dspy_parallel.doctor import caps
 from dspy_parallel.errors import TargetError
 from dspy_parallel.seams.connections import max_connections
+
+lock = threading.Lock()
 
 
 class Answer(dspy.Module):
@@ -59,6 +63,22 @@ def test_an_overlapped_module_is_read_like_any_other():
             return self.predict(question=question + input())
 
     assert kinds(async_module(Asking, overlap=True)) == ["blocking-call"]
+
+
+def test_what_a_blocking_call_costs_depends_on_who_runs_the_program():
+    def plain(question):
+        return input(question)
+
+    def locking(question):
+        lock.acquire()
+        return question
+
+    (finding,) = diagnose(plain)
+    assert finding.cost.startswith("Bridged (@async_module, run()), the program would stay in worker threads")
+    (finding,) = diagnose(async_module(Careless))
+    assert finding.cost.startswith("The program stays in worker threads")
+    (finding,) = diagnose(locking)
+    assert "@offload" not in finding.instead
 
 
 def test_connections_are_those_of_the_program_as_it_is_whether_or_not_this_package_is_installed():

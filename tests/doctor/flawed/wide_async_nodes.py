@@ -1,4 +1,7 @@
-"""Async nodes, which no thread limits, sent out by a loop: then it is the LM's client that lets so many through."""
+"""Async nodes, which no thread limits, sent out by a loop: then it is the LM's client that lets so many through.
+
+Those that block the event loop come one after the other.
+"""
 
 import operator
 from typing import Annotated
@@ -24,11 +27,16 @@ async def look(state: State):
     return {"found": [found.found]}
 
 
+async def stare(state: State):
+    return {"found": [predict(text=state["text"], lm=lm).found]}  # flaw: blocks-loop
+
+
 def fan_out(state: State):
-    sends = []
+    sends = [Send("stare", {"text": f"{state['text']} {number}"}) for number in range(700)]
     for number in range(600):
         sends.append(Send("look", {"text": f"{state['text']} {number}"}))  # flaw: connection-cap
     return sends
 
 
-target = StateGraph(State).add_node(look).add_conditional_edges(START, fan_out, ["look"])
+target = StateGraph(State).add_node(look).add_node(stare)
+target.add_conditional_edges(START, fan_out, ["look", "stare"])
