@@ -7,7 +7,8 @@ import linecache
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..langgraph.savers import _needs_thread, _refuses
+from ..langgraph.savers import _needs_thread
+from ..seams.twins import refuses
 from ..targets import Target
 from .findings import Finding, Place
 from .graphs import is_parallelized
@@ -27,7 +28,7 @@ def checkpoint_findings(target: Target, programs: Sequence[Program]) -> Iterator
     lacking = [name for name in _METHODS if _needs_thread(cls, name)]
     if not lacking:
         return
-    refuses = any(_refuses(cls, f"a{name}") for name in lacking)
+    raises = any(refuses(cls, f"a{name}") for name in lacking)
     has_async_nodes = any(program.where == "loop" for program in programs)
     methods = ", ".join(f"a{name}" for name in lacking)
     yield Finding(
@@ -37,7 +38,7 @@ def checkpoint_findings(target: Target, programs: Sequence[Program]) -> Iterator
         target.name,
         f"{cls.__qualname__} has no {methods} that does what its sync counterpart does.",
         "ainvoke raises NotImplementedError" + (", and async nodes allow nothing else." if has_async_nodes else ".")
-        if refuses
+        if raises
         else "Under ainvoke its override is passed by: checkpoints are stored by the inherited method.",
         f"Async{cls.__name__} in an async program; or parallelize_graph(graph), which runs it in a thread of its own.",
     )

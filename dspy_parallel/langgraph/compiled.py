@@ -13,6 +13,7 @@ from typing import Any
 from langchain_core.runnables import Runnable
 from langgraph.pregel import Pregel
 
+from .caches import adapted_cache
 from .savers import adapted, lend_adapted
 from .streams import iterate
 from .waiting import wait_for
@@ -55,6 +56,9 @@ _METHODS: dict[str, Any] = {
     "update_state": _waits_for("update_state"),
     "bulk_update_state": _waits_for("bulk_update_state"),
     "clear_cache": _waits_for("clear_cache"),
+    "cache": property(
+        lambda self: adapted_cache(vars(self).get("cache")), lambda self, cache: vars(self).update(cache=cache)
+    ),
 }
 
 

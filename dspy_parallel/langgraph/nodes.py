@@ -23,6 +23,7 @@ from langgraph.pregel import Pregel
 
 from ..bridge import Engine, await_
 from ..overlap import entrance
+from ..seams.langchain import has_async_side
 from ..seams.twins import is_twin
 from .compiled import same_name
 from .leaving import left, left_async
@@ -75,7 +76,7 @@ def convert_runnable(runnable: Any, engine: Choice, convert_graph: Convert) -> A
         return _with(runnable, steps__={name: convert(step) for name, step in runnable.steps__.items()})
     if isinstance(runnable, RunnableBindingBase):
         return _with(runnable, bound=convert(runnable.bound))
-    if isinstance(runnable, Runnable) and not is_twin(type(runnable), "invoke", "ainvoke"):
+    if isinstance(runnable, Runnable) and not has_async_side(runnable):
         return _convert_sync_runnable(runnable, engine)
     return runnable
 
@@ -154,8 +155,10 @@ def _convert_tool_node(node: Any, choice: Choice) -> Any:
 
 
 def _convert_sync_runnable(runnable: Any, engine: Choice) -> Any:
-    """A user's Runnable with an `invoke` of its own and no `ainvoke` to match."""
+    """A user's Runnable, a model or a retriever with an `invoke` of its own and no `ainvoke` to match."""
     cls = type(runnable)
+    if hasattr(cls.ainvoke, MARK):
+        return runnable
 
     async def ainvoke(self: Any, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         call = functools.partial(cls.invoke, self)
@@ -165,6 +168,7 @@ def _convert_sync_runnable(runnable: Any, engine: Choice) -> Any:
 
     functools.update_wrapper(ainvoke, cls.invoke)
     ainvoke.__name__ = "ainvoke"
+    setattr(ainvoke, MARK, engine)
     converted = copy.copy(runnable)
     try:
         converted.__class__ = same_name(cls, {"ainvoke": ainvoke})

@@ -19,7 +19,7 @@ from typing import Any, cast
 from langgraph._internal._constants import CONFIG_KEY_CHECKPOINTER
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from ..seams.twins import is_twin
+from ..seams.twins import is_twin, refuses
 from .waiting import at_home, can_run_at
 
 __all__ = ["adapted", "lend_adapted"]
@@ -59,16 +59,7 @@ _adapters: weakref.WeakKeyDictionary[Any, weakref.ref[_Adapter]] = weakref.WeakK
 
 def _needs_thread(cls: type, name: str) -> bool:
     """Whether only the sync method of this pair does something."""
-    if not hasattr(cls, name) or _refuses(cls, name):
-        return False
-    return not is_twin(cls, name, f"a{name}") or _refuses(cls, f"a{name}")
-
-
-@functools.cache
-def _refuses(cls: type, name: str) -> bool:
-    """Whether the method is there only to raise, with no text or with one (`SqliteSaver` names the async saver)."""
-    code = getattr(getattr(cls, name, None), "__code__", None)
-    return code is not None and "NotImplementedError" in code.co_names and len(code.co_names) <= 2
+    return hasattr(cls, name) and not refuses(cls, name) and not is_twin(cls, name, f"a{name}")
 
 
 def adapted(saver: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..bridge import run_in_thread
 from ..seams.table import Seam, register
+from ..seams.twins import refuses
 from .compiled import is_parallel
 from .graphs import converted
 from .swallowing import current_node
@@ -35,6 +36,11 @@ def _ainvoke(original: Callable[..., Any], tool: Any, args: tuple[Any, ...], kwa
     if getattr(tool, "coroutine", None) is not None:
         return original(*args, **kwargs)
     return run_in_thread(tool.invoke, args, kwargs)
+
+
+def _ainvoke_class(original: Callable[..., Any], tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The same for a tool whose `_arun()` is there only to raise."""
+    return run_in_thread(tool.invoke, args, kwargs) if refuses(type(tool), "_arun") else original(*args, **kwargs)
 
 
 def _arun(original: Callable[..., Any], tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -67,5 +73,6 @@ register(
     Seam("langgraph.pregel._algo:get_runnable_for_task", convert_task, when=_in_node),
     Seam("langchain_core.tools.structured:StructuredTool.ainvoke", _ainvoke, when=_in_node),
     Seam("langchain_core.tools.simple:Tool.ainvoke", _ainvoke, when=_in_node),
+    Seam("langchain_core.tools.base:BaseTool.ainvoke", _ainvoke_class, when=_in_node),
     Seam("langchain_core.tools.base:BaseTool._arun", _arun, when=_in_node),
 )

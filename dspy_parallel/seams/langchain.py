@@ -10,37 +10,52 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..bridge import await_, call_in_thread, in_bridge
-from .table import Handler, Seam, register
-from .twins import await_twin, is_twin
+from .table import Seam, register
+from .twins import await_twin, is_twin, running_twins
 
-__all__: list[str] = []
+__all__ = ["has_async_side"]
 
 _END = object()
 
 
-def _twin(method: str, *pairs: tuple[str, str]) -> Handler:
-    """Await `a<method>` if the class's async side does what its sync side does, else call the original in a thread."""
+_INNER = (
+    ("_generate", "_agenerate"),
+    ("_call", "_acall"),
+    ("_get_relevant_documents", "_aget_relevant_documents"),
+    ("_run", "_arun"),
+)
+"""What LangChain's own `invoke()` and `ainvoke()` call, in models, chains, retrievers and tools."""
 
-    def handler(original: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if all(is_twin(type(owner), *pair) for pair in ((method, f"a{method}"), *pairs)):
-            return await_twin(getattr(owner, f"a{method}"), original, owner, args, kwargs)
-        return call_in_thread(original, args, kwargs, f"{type(owner).__qualname__} has no async counterpart")
 
-    return handler
+def has_async_side(owner: Any, *methods: str) -> bool:
+    """Whether the async counterparts of `invoke()`, and of more methods, do what these do.
+
+    Not so if they would run the sync side in the event loop's default executor.
+    """
+    cls = type(owner)
+    if hasattr(owner, "coroutine") and hasattr(owner, "func"):  # a tool made of functions
+        return owner.coroutine is not None
+    inner = [pair for pair in _INNER if hasattr(cls, pair[0]) and hasattr(cls, pair[1])]
+    return all(is_twin(cls, *pair) for pair in (*((name, f"a{name}") for name in ("invoke", *methods)), *inner))
+
+
+def _invoke(original: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if has_async_side(owner):
+        return await_twin(owner.ainvoke, original, owner, args, kwargs)
+    return call_in_thread(original, args, kwargs, f"{type(owner).__qualname__} has no async counterpart")
 
 
 def _stream(original: Callable[..., Any], model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    pairs = ("stream", "astream"), ("_stream", "_astream"), ("_generate", "_agenerate")
-    if all(is_twin(type(model), *pair) for pair in pairs):
-        return _awaited(model.astream(*args, **kwargs))
+    if has_async_side(model, "stream") and is_twin(type(model), "_stream", "_astream"):
+        return _awaited(model.astream(*args, **kwargs), model)
     return _threaded(original(*args, **kwargs), f"{type(model).__qualname__} has no async counterpart")
 
 
-def _awaited(source: Any) -> Iterator[Any]:
+def _awaited(source: Any, owner: Any) -> Iterator[Any]:
     try:
         while True:
             try:
-                item = await_(source.__anext__())
+                item = await_twin(source.__anext__, next, owner, (), {}, calls_back=False)
             except StopAsyncIteration:
                 return
             yield item
@@ -55,8 +70,7 @@ def _threaded(source: Iterator[Any], reason: str) -> Iterator[Any]:
 
 
 def _batch(original: Callable[..., Any], runnable: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    pairs = ("batch", "abatch"), ("invoke", "ainvoke"), ("_generate", "_agenerate")
-    if all(is_twin(type(runnable), *pair) for pair in pairs if hasattr(runnable, pair[0])) and not _is_lambda(runnable):
+    if has_async_side(runnable, "batch") and not _is_lambda(runnable):
         return await_twin(runnable.abatch, original, runnable, args, kwargs)
     return call_in_thread(original, args, kwargs, "it waits for threads")
 
@@ -65,28 +79,57 @@ def _is_lambda(runnable: Any) -> bool:
     return hasattr(runnable, "func") and not hasattr(runnable, "afunc")
 
 
-def _async_only(original: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A tool or lambda made of a coroutine function alone can be called synchronously here."""
-    sync, asynchronous = ("coroutine", "func") if hasattr(owner, "coroutine") else ("afunc", "func")
-    if getattr(owner, asynchronous, None) is None and getattr(owner, sync, None) is not None:
+def _lambda(original: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A coroutine function is awaited, be it the only one; a sync one is called where it stands."""
+    if not _is_lambda(owner):
         return await_twin(owner.ainvoke, original, owner, args, kwargs)
     return original(*args, **kwargs)
 
 
-_models = _twin("invoke", ("_generate", "_agenerate"))
+def _tool(original: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if has_async_side(owner):
+        return await_twin(owner.ainvoke, original, owner, args, kwargs)
+    return original(*args, **kwargs)
+
+
+_LIBRARIES = ("langchain_core.", "langgraph.")
+
+
+def _is_users(owner: Any, method: str) -> bool:
+    """Whether a method and its async counterpart are written by somebody who gives each its own code."""
+    cls = type(owner)
+    definer = next(base for base in cls.__mro__ if method in vars(base))
+    return (
+        not definer.__module__.startswith(_LIBRARIES)
+        and has_async_side(owner, method)
+        and not hasattr(cls.ainvoke, "__bridge_engine__")  # ours, made of the sync side
+        and all(other is not owner for other in running_twins())
+    )
+
+
+def _own_invoke(original: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if _is_users(owner, "invoke"):
+        return await_twin(owner.ainvoke, original, owner, args, kwargs)
+    return original(*args, **kwargs)
+
+
+def _own_stream(original: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if _is_users(owner, "stream"):
+        return _awaited(owner.astream(*args, **kwargs), owner)
+    return original(*args, **kwargs)
+
 
 register(
-    Seam("langchain_core.language_models.chat_models:BaseChatModel.invoke", _models, overrides=True),
+    Seam("langchain_core.language_models.chat_models:BaseChatModel.invoke", _invoke, overrides=True),
     Seam("langchain_core.language_models.chat_models:BaseChatModel.stream", _stream, overrides=True),
-    Seam("langchain_core.language_models.llms:BaseLLM.invoke", _models, overrides=True),
+    Seam("langchain_core.language_models.llms:BaseLLM.invoke", _invoke, overrides=True),
     Seam("langchain_core.language_models.llms:BaseLLM.stream", _stream, overrides=True),
-    Seam(
-        "langchain_core.retrievers:BaseRetriever.invoke",
-        _twin("invoke", ("_get_relevant_documents", "_aget_relevant_documents")),
-        overrides=True,
-    ),
-    Seam("langchain_core.tools.base:BaseTool.invoke", _async_only),
-    Seam("langchain_core.runnables.base:RunnableLambda.invoke", _async_only),
-    Seam("langchain_core.runnables.base:RunnableParallel.invoke", _twin("invoke")),
+    Seam("langchain_core.retrievers:BaseRetriever.invoke", _invoke, overrides=True),
+    Seam("langchain_core.tools.base:BaseTool.invoke", _tool),
+    Seam("langchain_core.runnables.base:RunnableLambda.invoke", _lambda),
+    Seam("langchain_core.runnables.base:RunnableParallel.invoke", _invoke),
     Seam("langchain_core.runnables.base:Runnable.batch", _batch),
+    # Runnables that are none of LangChain's own.
+    Seam("langchain_core.runnables.base:Runnable.invoke", _own_invoke, overrides=True, layer="users"),
+    Seam("langchain_core.runnables.base:Runnable.stream", _own_stream, overrides=True, layer="users"),
 )

@@ -1,18 +1,21 @@
 """Async twins: when one may stand in for a sync method, and how it is called.
 
 An inherited async method may not stand in for a sync one that a subclass has replaced: the override means to be
-used, and the inherited method knows nothing of it.
+used, and the inherited method knows nothing of it. Nor may one that is there only to say that there is none.
 """
 
 from __future__ import annotations
 
 import contextvars
+import dis
+import functools
 from collections.abc import Awaitable, Callable
+from types import CodeType
 from typing import Any
 
 from ..bridge import await_, call_in_thread, in_bridge, run_in_thread
 
-__all__ = ["await_twin", "call_in_worker", "is_twin", "running_twins"]
+__all__ = ["await_twin", "call_in_worker", "is_twin", "refuses", "running_twins"]
 
 _running: contextvars.ContextVar[tuple[object, ...]] = contextvars.ContextVar("dspy_parallel_twins", default=())
 
@@ -39,8 +42,21 @@ def _depth(cls: type, name: str) -> int | None:
     return next((depth for depth, base in enumerate(cls.__mro__) if name in vars(base)), None)
 
 
+def refuses(cls: type, name: str) -> bool:
+    """Whether the method does nothing but raise NotImplementedError, in whatever words."""
+    code = getattr(getattr(cls, name, None), "__code__", None)
+    return code is not None and "NotImplementedError" in code.co_names and _only_raises(code)
+
+
+@functools.cache
+def _only_raises(code: CodeType) -> bool:
+    """Whether it neither waits for anything nor has a way out but an exception."""
+    steps = {instruction.opname for instruction in dis.get_instructions(code)} - {"RETURN_GENERATOR"}
+    return not any(step.startswith(("RETURN_", "YIELD_", "GET_AWAITABLE", "SEND")) for step in steps)
+
+
 def is_twin(cls: type, sync: str, twin: str) -> bool:
-    """Whether, in this class, the twin is defined at least as far down as the sync method.
+    """Whether, in this class, the twin does something, and is defined at least as far down as the sync method.
 
     Args:
         cls: The class to look at.
@@ -48,7 +64,9 @@ def is_twin(cls: type, sync: str, twin: str) -> bool:
         twin: The async method's name.
     """
     sync_depth, twin_depth = _depth(cls, sync), _depth(cls, twin)
-    return twin_depth is not None and (sync_depth is None or twin_depth <= sync_depth)
+    if twin_depth is None or (sync_depth is not None and twin_depth > sync_depth):
+        return False
+    return not refuses(cls, twin)
 
 
 def await_twin(

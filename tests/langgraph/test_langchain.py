@@ -14,8 +14,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import RunnableLambda, RunnableParallel
-from langchain_core.tools import StructuredTool, tool
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel
+from langchain_core.tools import BaseTool, StructuredTool, tool
 from langgraph.errors import GraphBubbleUp
 from langgraph.graph import START, StateGraph
 from langgraph.types import Send, interrupt
@@ -160,6 +160,160 @@ def test_retrievers_suspend(engine: Any) -> None:
             return [Document(page_content=query)]
 
     assert run(lambda state: {"log": [Retriever().invoke("q")[0].page_content]}, engine) == ["q"]
+
+
+# Async sides that only refuse: invoke() must not need them, because stock invoke() doesn't.
+
+
+class RefusingModel(Model):
+    """Its stream is one item, and its only text comes from the sync side."""
+
+    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(content="sync"))])
+
+    async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        raise NotImplementedError(f"{type(self).__name__} has no async side")
+
+
+class RefusingRetriever(BaseRetriever):
+    def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+        return [Document(page_content=query)]
+
+    async def _aget_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+        raise NotImplementedError("no async side")
+
+
+class RefusingTool(BaseTool):
+    name: str = "refusing"
+    description: str = "Refuses."
+
+    def _run(self, n: int) -> str:
+        return str(n)
+
+    async def _arun(self, n: int) -> str:
+        msg = f"{self.name} has no async side"
+        raise NotImplementedError(msg)
+
+
+class RefusingRunnable(Runnable[Any, Any]):
+    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        return {"log": ["sync"]}
+
+    async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("engine", ["auto", "thread"])
+def test_async_sides_that_refuse(engine: Any) -> None:
+    model, retriever, refusing = RefusingModel(), RefusingRetriever(), RefusingTool()
+    log = RunnableLambda(lambda message: {"log": [message.content]})
+
+    def node(state: State) -> Any:
+        texts = [model.invoke("hi").content, model.batch(["hi"])[0].content, retriever.invoke("q")[0].page_content]
+        return {"log": [*texts, refusing.invoke({"n": 1}), *RefusingRunnable().invoke(None)["log"]]}
+
+    assert run(node, engine) == ["sync", "sync", "q", "1", "sync"]
+    assert run(RunnableLambda(lambda state: "hi") | model | log, engine) == ["sync"]
+    assert run(RefusingRunnable(), engine) == ["sync"]
+    result = _tool_node([refusing]).compile().invoke(_calls("refusing"))
+    assert result["messages"][-1].content == "0"
+
+
+class Both(Runnable[Any, Any]):
+    """Written twice, as a client of some service would be."""
+
+    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        raise AssertionError("the sync side was called")
+
+    async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        await asyncio.sleep(0)
+        return f"{input} async"
+
+    def stream(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        raise AssertionError("the sync side was called")
+
+    async def astream(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        for n in range(2):
+            await asyncio.sleep(0)
+            yield f"{input} {n}"
+
+
+class Inheriting(Both):
+    """Its own method means to be used, also where it uses the inherited one."""
+
+    async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        return f"{await super().ainvoke(input)} inherited"
+
+
+class SyncOverride(Both):
+    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        return f"{input} sync"
+
+
+class AsyncCallsSync(Both):
+    """The async side is written as a call of the sync side."""
+
+    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        return f"{input} sync"
+
+    async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        return f"{self.invoke(input)} called"
+
+    def stream(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        yield f"{input} streamed"
+
+    async def astream(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        for item in self.stream(input):
+            yield item
+
+
+class BothTool(RefusingTool):
+    def _run(self, n: int) -> str:
+        raise AssertionError("the sync side was called")
+
+    async def _arun(self, n: int) -> str:
+        await asyncio.sleep(0)
+        return f"{n} async"
+
+
+@ENGINES
+def test_runnables_and_tools_with_both_sides_suspend(engine: Any) -> None:
+    def never(n: int) -> str:
+        """Never."""
+        raise AssertionError("the sync side was called")
+
+    async def instead(n: int) -> str:
+        await asyncio.sleep(0)
+        return f"{n} async"
+
+    both = StructuredTool.from_function(never, instead)
+
+    def node(state: State) -> Any:
+        runnables = [Both().invoke(1), list(Both().stream(1)), (Both() | RunnableLambda(str.upper)).invoke(1)]
+        below = [Inheriting().invoke(1), SyncOverride().invoke(1)]
+        tools = [both.invoke({"n": 1}), BothTool().invoke({"n": 1}), RunnableLambda(never, instead).invoke(1)]
+        return {"log": [*runnables, *below, *tools]}
+
+    runnables = ["1 async", ["1 0", "1 1"], "1 ASYNC"]
+    assert run(node, engine) == [*runnables, "1 async inherited", "1 sync", "1 async", "1 async", "1 async"]
+
+
+@pytest.mark.parametrize("engine", ["auto", "thread"])
+def test_async_sides_that_call_the_sync_one(engine: Any) -> None:
+    def node(state: State) -> Any:
+        return {"log": [AsyncCallsSync().invoke(1), *AsyncCallsSync().stream(1)]}
+
+    assert run(node, engine) == ["1 sync called", "1 streamed"]
+
+
+class SuperSync(SyncOverride):
+    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        return {"log": [super().invoke("super", config)]}
+
+
+@ENGINES
+def test_sync_runnable_as_a_node_that_calls_its_base(engine: Any) -> None:
+    assert run(SuperSync(), engine) == ["super sync"]
 
 
 def _tool_node(tools: list[Any], **options: Any) -> Any:

@@ -74,6 +74,35 @@ def test_clear_cache() -> None:
     assert len(calls) == 2
 
 
+class SyncOnlyCache(InMemoryCache[Any]):
+    async def aget(self, keys: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} is sync")
+
+    async def aset(self, keys: Any) -> None:
+        raise NotImplementedError
+
+    async def aclear(self, namespaces: Any = None) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("is_subgraph", [False, True])
+def test_caches_without_an_async_side(is_subgraph: bool) -> None:
+    calls = []
+    builder = StateGraph(State).add_node("node", lambda state: calls.append(1), cache_policy=CachePolicy())
+    builder.add_edge(START, "node")
+    if is_subgraph:
+        builder = StateGraph(State).add_node("inner", builder.compile()).add_edge(START, "inner")
+    graph = parallelize_graph(builder).compile(cache=SyncOnlyCache())
+    for _ in range(2):
+        graph.invoke({"n": 1})
+    asyncio.run(graph.with_config({"tags": ["copy"]}).ainvoke({"n": 1}))
+    assert len(calls) == (3 if is_subgraph else 1)  # as stock: the keys of a subgraph's nodes hold the run's id
+    if not is_subgraph:  # clear_cache() means the graph's own nodes
+        graph.clear_cache()
+        graph.invoke({"n": 1})
+        assert len(calls) == 2
+
+
 def _handler() -> Any:
     from langgraph.errors import NodeError
 
