@@ -68,7 +68,7 @@ class SeamError(DSPyParallelError, ValueError):
 
 
 class TargetError(DSPyParallelError, ValueError):
-    """What a command was told to look at does not exist, or is no program."""
+    """What a command, or `nodes=` of `parallelize_graph()`, names does not exist, or is no program."""
 
 
 class TimelineError(DSPyParallelError, ValueError):

@@ -6,9 +6,12 @@ import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, overload
 
+import dspy
+
 from .. import seams
 from ..bridge import Engine, check_engine, is_generator_function
 from ..errors import DecorationError
+from .nodes import module_twin
 from .running import bridged
 from .versions import check_langgraph
 
@@ -33,7 +36,8 @@ def async_node(fn: Callable[..., Any] | None = None, /, *, engine: Engine = "aut
     or timeout is raised where it waits. A graph with such a node needs `ainvoke()`, unless it is converted.
 
     Args:
-        fn: The function; a coroutine function becomes one whose sync calls can wait.
+        fn: The function; a coroutine function becomes one whose sync calls can wait. A `dspy.Module` is awaited through
+            its `acall()`.
         engine: `"auto"`, `"loop"` or `"thread"`, see `run()`.
 
     Returns:
@@ -70,4 +74,4 @@ def async_node(fn: Callable[..., Any] | None = None, /, *, engine: Engine = "aut
         )
     check_langgraph()
     seams.install()
-    return bridged(fn, engine)
+    return module_twin(fn, engine) if isinstance(fn, dspy.Module) else bridged(fn, engine)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from langgraph._internal._runnable import coerce_to_runnable
-from langgraph.graph import StateGraph, state
+from langgraph.graph import START, StateGraph, state
 from langgraph.pregel import Pregel
 from langgraph.pregel._read import DEFAULT_BOUND
 
 from .. import seams
 from ..bridge import Engine, check_engine
-from ..errors import DecorationError, UnknownEngineError
+from ..errors import DecorationError, TargetError, UnknownEngineError
 from ..overlap.entrance import converting
 from .branches import convert_branch, convert_writer
 from .compiled import is_parallel, parallel_class, same_name
@@ -27,6 +27,9 @@ __all__ = ["converted", "parallelize_graph"]
 G = TypeVar("G", bound="StateGraph[Any, Any, Any, Any] | Pregel[Any, Any, Any, Any]")
 
 
+_ERROR_HANDLER: str = getattr(state, "_DEFAULT_ERROR_HANDLER_NODE", "__default_error_handler__")
+
+
 @dataclasses.dataclass(frozen=True)
 class _Plan:
     """How the nodes of one graph are to run."""
@@ -35,8 +38,18 @@ class _Plan:
     nodes: Mapping[str, Choice]
     overlap: bool = False
 
+    def __str__(self) -> str:
+        return f"engine={self.engine!r}, nodes={dict(self.nodes)!r}, overlap={self.overlap!r}"
+
     def choice(self, node: str) -> Choice:
         return self.nodes.get(node, self.engine)
+
+    def check_names(self, known: Iterable[str]) -> None:
+        if unknown := set(self.nodes) - {*known, START, _ERROR_HANDLER}:
+            raise TargetError(
+                f"parallelize_graph(nodes=...) names {', '.join(map(repr, sorted(unknown)))}, which the graph does not "
+                f"have. It has {', '.join(map(repr, sorted({*known} - {START})))}."
+            )
 
     def convert(self, node: str, runnable: Any) -> Any:
         with converting(overlap=self.overlap):
@@ -72,7 +85,8 @@ def parallelize_graph(
         The graph itself.
 
     Raises:
-        DecorationError: If it is neither a `StateGraph` nor a compiled graph.
+        DecorationError: If it is neither a `StateGraph` nor a compiled graph, or has been parallelised in another way.
+        TargetError: If `nodes` names one that the graph does not have; of a `StateGraph`, when it is compiled.
         UnknownEngineError: For an unknown engine.
         LangGraphVersionError: If the installed LangGraph is not one that can be converted.
 
@@ -122,6 +136,18 @@ def _switch(instance: Any, classes: Callable[[Any], Any]) -> None:
     instance.__class__ = classes(type(instance))
 
 
+_plans: weakref.WeakKeyDictionary[Any, _Plan] = weakref.WeakKeyDictionary()
+"""Those of compiled graphs, whose copies are made of their attributes and must have no others."""
+
+
+def _check_is_new(before: _Plan | None, plan: _Plan) -> None:
+    if before not in (None, plan):
+        raise DecorationError(
+            f"parallelize_graph() was called for a graph that it has parallelised before, with {before}, and now with "
+            f"{plan}. Once converted, nodes stay as they are: call it once, or build the graph anew."
+        )
+
+
 # Builders
 
 _PLAN = "_parallel_plan"
@@ -135,15 +161,18 @@ def _builder_class(cls: Any) -> Any:
     @functools.wraps(cls.compile)
     def compile(self: Any, *args: Any, **kwargs: Any) -> Any:
         plan = vars(self)[_PLAN]
+        plan.check_names(self.nodes)
         _convert_specs(self, plan)
         compiled = _with_default_error_handler(self, plan, functools.partial(cls.compile, self, *args, **kwargs))
         _switch(compiled, parallel_class)
+        _plans[compiled] = plan
         return compiled
 
     return same_name(cls, {_PLAN: None, "compile": compile})
 
 
 def _convert_builder(builder: Any, plan: _Plan) -> None:
+    _check_is_new(vars(builder).get(_PLAN), plan)
     _switch(builder, _builder_class)
     vars(builder)[_PLAN] = plan
     _convert_specs(builder, plan)
@@ -163,8 +192,7 @@ def _with_default_error_handler(builder: Any, plan: _Plan, compile: Callable[[],
     handler = getattr(defaults, "error_handler", None)
     if handler is None:
         return compile()
-    name: str = getattr(state, "_DEFAULT_ERROR_HANDLER_NODE", "__default_error_handler__")
-    runnable = plan.convert(name, coerce_to_runnable(handler, name=name, trace=False))
+    runnable = plan.convert(_ERROR_HANDLER, coerce_to_runnable(handler, name=_ERROR_HANDLER, trace=False))
     builder._node_defaults = dataclasses.replace(defaults, error_handler=runnable)
     try:
         return compile()
@@ -191,6 +219,12 @@ def converted(graph: Any, engine: Choice = "auto", *, overlap: bool = False) -> 
 
 
 def _convert_compiled(graph: Any, plan: _Plan) -> None:
+    plan.check_names(graph.nodes)
+    if is_parallel(graph):
+        # A copy made by with_config() is not known. What most people ask for changes nothing then.
+        _check_is_new(_plans.get(graph, _Plan("auto", {})), plan)
+        return
+    _plans[graph] = plan
     graph.nodes = {name: _convert_pregel_node(name, node, plan) for name, node in graph.nodes.items()}
     _switch(graph, parallel_class)
 

@@ -27,9 +27,9 @@ from ..seams.langchain import has_async_side
 from ..seams.twins import is_twin
 from .compiled import same_name
 from .leaving import left, left_async
-from .running import MARK, bridged, can_be_bridged, run_awaited, run_node
+from .running import MARK, bridged, can_be_bridged, looking_like, run_awaited, run_node
 
-__all__ = ["Choice", "Convert", "convert_runnable"]
+__all__ = ["Choice", "Convert", "convert_runnable", "module_twin"]
 
 try:
     _tool_nodes: tuple[type, ...] = (import_module("langgraph.prebuilt").ToolNode,)
@@ -99,14 +99,14 @@ def _convert_callable(runnable: Any, engine: Choice) -> Any:
     if func is not None and (afunc is None or is_executor_backed):
         if not can_be_bridged(func):
             return runnable
-        twin = _module_twin(func, engine) if isinstance(func, dspy.Module) else bridged(func, engine)
+        twin = module_twin(func, engine) if isinstance(func, dspy.Module) else bridged(func, engine)
     else:
         twin = bridged(afunc, engine)
     converted = _with(runnable, afunc=twin)
     return _in_config_context(converted)
 
 
-def _module_twin(module: Any, engine: Engine) -> Any:
+def module_twin(module: Any, engine: Engine) -> Any:
     """Modules are awaited through `acall`, if it does what `__call__` does."""
     cls = type(module)
     if not (is_twin(cls, "__call__", "acall") and is_twin(cls, "forward", "aforward")) or "forward" in vars(module):
@@ -114,15 +114,14 @@ def _module_twin(module: Any, engine: Engine) -> Any:
     aforward = getattr(cls, "aforward", None)
     if aforward is None or entrance.is_wanted():
         return bridged(module, engine)
-    if hasattr(aforward, MARK):
-        # It has a bridge of its own. Inside another one, its code would never have a thread to be watched in.
-        async def twin(*args: Any, **kwargs: Any) -> Any:
-            return await run_awaited(module.acall, args, kwargs, engine)
+    # With a bridge of its own, it must not be run inside another one: there its code would never have a thread to be
+    # watched in.
+    run = run_awaited if hasattr(aforward, MARK) else run_node
 
-        functools.update_wrapper(twin, module, updated=())
-        setattr(twin, MARK, engine)
-        return twin
-    return bridged(module.acall, engine)
+    async def twin(*args: Any, **kwargs: Any) -> Any:
+        return await run(module.acall, args, kwargs, engine)
+
+    return looking_like(module, twin, engine)
 
 
 def _convert_lambda(runnable: RunnableLambda[Any, Any], engine: Choice) -> RunnableLambda[Any, Any]:

@@ -12,7 +12,7 @@ from ..overlap import entrance
 from .spawning import drive
 from .swallowing import NodeRun, running_node
 
-__all__ = ["MARK", "bridged", "can_be_bridged", "run_awaited", "run_node"]
+__all__ = ["MARK", "bridged", "can_be_bridged", "looking_like", "run_awaited", "run_node"]
 
 MARK = "__bridge_engine__"
 """Set on coroutine functions that bring their own bridge, with the engine as value."""
@@ -55,8 +55,17 @@ def bridged(fn: Callable[..., Any], engine: Engine) -> Callable[..., Awaitable[A
     async def twin(*args: Any, **kwargs: Any) -> Any:
         return await _run(fn, args, kwargs, NodeRun(engine, is_async=is_async), begin)
 
+    return looking_like(fn, twin, engine)
+
+
+def looking_like(fn: Any, twin: Callable[..., Any], engine: Engine) -> Callable[..., Awaitable[Any]]:
+    """The twin under the function's name; a module or another object has that of its class, as nodes are named."""
     # Without the function's __dict__: for an object with __call__ that would be all its attributes.
     functools.update_wrapper(twin, fn, updated=())
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    named = fn if hasattr(fn, "__name__") else type(fn)
+    twin.__name__, twin.__qualname__ = named.__name__, named.__qualname__
     setattr(twin, MARK, engine)
     return twin
 

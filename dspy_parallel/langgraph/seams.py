@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from langgraph.pregel import Pregel
+
 from ..bridge import run_in_thread
 from ..seams.table import Seam, register
 from ..seams.twins import refuses
@@ -18,12 +20,16 @@ __all__: list[str] = []
 
 
 def _by_converted(name: str) -> Callable[..., Any]:
-    """A graph that was not converted, called in the bridge: its converted copy is called instead."""
+    """A graph that was not converted, called in the bridge: its converted copy is called instead.
+
+    On the engine of the node that calls it, if one does.
+    """
 
     def handler(original: Callable[..., Any], graph: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if is_parallel(graph):
+        if is_parallel(graph) or not isinstance(graph, Pregel):
             return original(*args, **kwargs)
-        return getattr(converted(graph), name)(*args, **kwargs)
+        node = current_node.get()
+        return getattr(converted(graph, node.engine if node is not None else "auto"), name)(*args, **kwargs)
 
     return handler
 
@@ -67,6 +73,11 @@ register(
             "update_state",
             "bulk_update_state",
         )
+    ),
+    # Inherited from Runnable. Each would call the graph's ainvoke() in tasks that are not bridged.
+    *(
+        Seam(f"langchain_core.runnables.base:Runnable.{name}", _by_converted(name), layer="graphs")
+        for name in ("batch", "batch_as_completed", "abatch", "abatch_as_completed")
     ),
     Seam("langgraph.func:_TaskFunction.__call__", waitable),
     # Not in the bridge: called by the graph's own tasks, for a node.

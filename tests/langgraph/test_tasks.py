@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import threading
 from typing import Any
 
+import dspy
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
@@ -15,7 +17,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
-from dspy_parallel import DecorationError, UnknownEngineError, await_
+from dspy_parallel import DecorationError, TargetError, UnknownEngineError, await_, in_bridge
 from dspy_parallel.langgraph import async_node, parallelize_graph
 from tests.langgraph.comparing import assert_same
 
@@ -205,6 +207,114 @@ def test_refusals() -> None:
         parallelize_graph(increase)  # type: ignore[type-var]
     with pytest.raises(UnknownEngineError):
         parallelize_graph(StateGraph(State), nodes={"increase": "fast"})  # type: ignore[dict-item]
+
+
+class Module(dspy.Module):
+    def forward(self, state: Any) -> Any:
+        raise AssertionError("the sync side was called")
+
+    async def aforward(self, state: Any) -> Any:
+        await asyncio.sleep(0)
+        return {"n": state["n"] + 1}
+
+
+@ENGINES
+def test_async_node_of_a_module_and_a_partial(engine: Any) -> None:
+    """Under the names that LangGraph would give them; a module by its own async side."""
+
+    def add(m: int, state: State) -> Any:
+        return {"n": state["n"] + m}
+
+    nodes = [async_node(Module(), engine=engine), async_node(functools.partial(add, 2), engine=engine)]
+    assert [node.__name__ for node in nodes] == ["Module", "add"]  # type: ignore[attr-defined]
+    builder = StateGraph(State).add_node(nodes[0]).add_node(nodes[1]).add_edge(START, "Module")
+    builder.add_edge("Module", "add")
+    assert asyncio.run(builder.compile().ainvoke({"n": 1})) == {"n": 4}
+    assert both(parallelize_graph(builder).compile(), {"n": 1}) == [{"n": 4}] * 2
+
+
+def test_async_node_as_an_entrypoint() -> None:
+    @entrypoint()
+    @async_node
+    def workflow(n: int) -> Any:
+        return await_(asyncio.sleep(0, n + 1)), in_bridge()
+
+    assert asyncio.run(workflow.ainvoke(1)) == (2, True)
+    assert both(parallelize_graph(workflow), 1) == [(2, True)] * 2
+
+
+def test_names_of_nodes_that_do_not_exist() -> None:
+    def builder() -> Any:
+        return StateGraph(State).add_node(increase).add_edge(START, "increase")
+
+    choices: Any = {"increese": "thread", "__start__": "loop"}
+    with pytest.raises(TargetError, match=r"names 'increese', which .* not have. It has 'increase'\."):
+        parallelize_graph(builder().compile(), nodes=choices)
+    later = parallelize_graph(builder(), nodes=choices)
+    with pytest.raises(TargetError, match="'increese'"):
+        later.compile()
+    assert later.add_node("increese", increase).compile().invoke({"n": 1}) == {"n": 2}
+
+
+def test_twice() -> None:
+    """The same again changes nothing; something else cannot be had any more."""
+
+    def builder() -> Any:
+        return StateGraph(State).add_node(increase).add_edge(START, "increase")
+
+    once = parallelize_graph(builder(), engine="thread")
+    for graph in (once, once.compile(), parallelize_graph(builder().compile(), engine="thread")):
+        assert parallelize_graph(graph, engine="thread") is graph
+        with pytest.raises(DecorationError, match=r"engine='thread'.* and now with engine='loop'"):
+            parallelize_graph(graph, engine="loop")
+    copied = parallelize_graph(builder()).compile().with_config({"tags": ["copy"]})
+    assert parallelize_graph(copied).invoke({"n": 1}) == {"n": 2}
+
+
+@pytest.mark.parametrize("choice", ["loop", "thread", "leave"])
+def test_a_subgraph_runs_on_its_nodes_engine(choice: Any) -> None:
+    """And so does a graph that a node calls itself."""
+    threads: list[threading.Thread] = []
+
+    def note(state: State) -> Any:
+        threads.append(threading.current_thread())
+
+    inner = StateGraph(State).add_node(note).add_edge(START, "note").compile()
+
+    def call(state: State) -> Any:
+        inner.invoke(state)
+
+    async def main() -> None:
+        for node in (inner, call):
+            builder = StateGraph(State).add_node("node", node).add_edge(START, "node")
+            engine: Any = "loop" if choice != "loop" else "thread"
+            await parallelize_graph(builder, engine=engine, nodes={"node": choice}).compile().ainvoke({"n": 1})
+        here = threading.current_thread()
+        assert [thread is here for thread in threads] == [choice == "loop"] * 2
+        assert all(thread is here or thread.name.startswith("dspy-parallel") for thread in threads)
+
+    asyncio.run(main())
+
+
+@ENGINES
+def test_batches_of_a_graph_that_a_node_calls(engine: Any) -> None:
+    """Its saver has no async side, which a graph that was not converted would ask for in tasks of its own."""
+    sqlite = pytest.importorskip("langgraph.checkpoint.sqlite")
+    given: Any = [{"n": 1}, {"n": 2}], [{"configurable": {"thread_id": str(n)}} for n in range(2)]
+
+    def batch(state: State) -> Any:
+        assert [after["n"] for after in inner.batch(*given)] == [2, 3]
+        return {"n": sum(after["n"] for _, after in inner.batch_as_completed(*given))}
+
+    async def abatch(state: State) -> Any:
+        assert [after["n"] for after in await inner.abatch(*given)] == [2, 3]
+        return {"n": sum([after["n"] async for _, after in inner.abatch_as_completed(*given)])}
+
+    for node in (batch, abatch):
+        with sqlite.SqliteSaver.from_conn_string(":memory:") as saver:
+            inner = StateGraph(State).add_node(increase).add_edge(START, "increase").compile(checkpointer=saver)
+            builder = StateGraph(State).add_node("node", node).add_edge(START, "node")
+            assert parallelize_graph(builder, engine=engine).compile().invoke({"n": 0}) == {"n": 5}
 
 
 def test_engine_for_each_node() -> None:
