@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from langgraph._internal._retry import default_retry_on
 
 __all__ = ["retry_on"]
@@ -37,7 +39,8 @@ def retry_on(exc: Exception) -> bool:
         ```
     """
     names = {cls.__name__ for cls in type(exc).__mro__}
-    if names & _RETRIED:
+    # Until Python 3.11, asyncio's is no builtin one, which LangGraph takes for one of the file system's.
+    if names & _RETRIED or isinstance(exc, (TimeoutError, asyncio.TimeoutError)):
         return True
     if names & _FINAL:
         return False

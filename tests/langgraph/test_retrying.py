@@ -33,6 +33,8 @@ RETRIED = [
     _litellm("ServiceUnavailableError"),
     ConnectionError(),
     ConnectionResetError(),
+    TimeoutError(),
+    asyncio.TimeoutError(),
 ]
 FINAL = [
     _litellm("AuthenticationError"),
@@ -43,6 +45,7 @@ FINAL = [
     _litellm("PermissionDeniedError", response=RESPONSE),
     ValueError(),
     TypeError(),
+    FileNotFoundError(),
 ]
 
 
