@@ -303,4 +303,4 @@ def call_in_thread(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str
                 "engine='loop'. Use engine='auto' or 'thread', or replace the call by one that can wait on the loop."
             )
         return await_(run_in_thread(fn, args, kwargs))
-    return fn(*args, **kwargs)
+    return fn(*args, **kwargs) if program is None else program.call(fn, args, kwargs)

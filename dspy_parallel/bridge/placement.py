@@ -25,14 +25,15 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType, MethodType
 from typing import Any, Literal
 
 from ..errors import BlockingWarning
-from .locks import held_lock
+from .locks import HeldLock, held_locks, place_of
 from .stretches import Sighting, Slot, current_slot
 
 __all__ = ["LoopMeter", "Placement", "ProbationMeter", "placement_of"]
@@ -55,6 +56,11 @@ FORGIVEN_AFTER = 1000
 WATCHED_AT_ONCE = 20
 """Runs of one program on probation that are watched at the same time. Of a crowd a few tell enough, and to look for
 held locks is not cheap: the others run as in plain threads."""
+LOOKS = 100
+"""How often it is looked for held locks where a program on probation waits, for each such place in it. One that is
+never clean does not pay for that for good."""
+MOST_PLACES = 1000
+"""Places whose looks are counted; code that is made anew for each run has no end of them."""
 
 State = Literal["probation", "loop", "thread"]
 
@@ -79,6 +85,7 @@ class Placement:
     clean_runs: int = 0
     signs: int = 0
     _watched: set[ProbationMeter] = field(default_factory=set, init=False, repr=False, compare=False)
+    _looks: Counter[int] = field(default_factory=Counter, init=False, repr=False, compare=False)
 
     def watch(self) -> ProbationMeter | None:
         """A meter for one more run in a worker thread, if it needs one."""
@@ -91,6 +98,15 @@ class Placement:
     def no_longer_watches(self, meter: ProbationMeter) -> None:
         """Its run has ended, in whatever way."""
         self._watched.discard(meter)
+
+    def looks_at(self, place: int) -> bool:
+        """Whether to look for held locks at a place where the program waits."""
+        if self.state != "probation":
+            return False
+        if len(self._looks) >= MOST_PLACES:
+            self._looks.clear()
+        self._looks[place] += 1
+        return self._looks[place] <= LOOKS
 
     def ran_clean(self, signs: int) -> None:
         """Count a clean run that began when there had been so many signs of blocking."""
@@ -118,6 +134,7 @@ class Placement:
             self.signs += 1
             self.clean_runs, self.reason = 0, reason
             self.state = "thread" if self.signs >= SIGNS else "probation"
+            self._looks.clear()
         if self.state == "thread":
             self._warn(sighting)
         else:
@@ -255,6 +272,7 @@ class ProbationMeter:
         self._placement = placement
         self._signs = placement.signs
         self._clean = True
+        self._held: Sequence[HeldLock] = ()
 
     def begin(self) -> None:
         """The program computes in its thread."""
@@ -279,14 +297,18 @@ class ProbationMeter:
             self._placement.blocked(self._signs, _blocked_text(wall, seen), seen)
 
     def waiting(self, frame: FrameType | None, until: FrameType | None) -> None:
-        """Look for held locks; called in the program's thread when it is about to wait."""
-        self._held = held_lock(frame, until) if self._placement.state == "probation" else None
+        """The program is about to wait: see which locks it may hold. Called in its thread."""
+        self.end()
+        self._held = held_locks(frame, until) if self._placement.looks_at(place_of(frame, until)) else ()
 
-    def waited(self, frame: FrameType | None, until: FrameType | None) -> None:
-        """Look again; somebody else's short use of a lock is over by now."""
-        if self._held is not None and held_lock(frame, until) == self._held:
+    def waited(self) -> None:
+        """The program goes on. Somebody else's short use of a lock is over by now."""
+        held = next((lock for lock in self._held if lock.is_held), None)
+        self._held = ()
+        if held is not None:
             self._clean = False
-            self._placement.blocked(self._signs, f"holds {self._held} while it waits")
+            self._placement.blocked(self._signs, f"holds {held.where} while it waits")
+        self.begin()
 
     def finished(self) -> None:
         """The run has ended without an exception."""

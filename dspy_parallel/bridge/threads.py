@@ -122,7 +122,6 @@ class ThreadProgram:
             raise BridgeError("await_() in a program whose task is gone: its event loop closed, or it was destroyed.")
         meter = self._meter
         if meter is not None:
-            meter.end()
             meter.waiting(sys._getframe(1), self._root)
         try:
             if not self._send(Request(awaitable, getcurrent().gr_context)):
@@ -131,9 +130,20 @@ class ThreadProgram:
             outcome = self._replies.get()
         finally:
             if meter is not None:
-                meter.waited(sys._getframe(1), self._root)
-                meter.begin()
+                meter.waited()
         return cast("T", outcome.unwrap())
+
+    def call(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+        """Call what would run in another thread if the program were on the loop: there, it would wait meanwhile."""
+        meter, self._meter = self._meter, None
+        if meter is None:
+            return fn(*args, **kwargs)
+        meter.waiting(sys._getframe(1), self._root)
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            self._meter = meter
+            meter.waited()
 
     def _send(self, message: Request | Outcome) -> bool:
         self._messages.append(message)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dspy_parallel.bridge import await_, placement_of, run
-from dspy_parallel.bridge.locks import held_lock
+from dspy_parallel.bridge.locks import held_locks
 
 from .placing import answer, on_loop, recorded
 
@@ -167,9 +167,10 @@ def test_held_lock_looks_at_the_frames_given():
 
     def inner():
         frame = sys._getframe()
-        return held_lock(frame, None), held_lock(frame, frame.f_back)
+        return held_locks(frame, None), held_locks(frame, frame.f_back)
 
     found, not_found = outer()
-    assert found.startswith("lock at ")
-    assert found.endswith("in outer")
-    assert not_found is None
+    assert {(held.lock, held.is_held) for held in found} == {(lock, False)}
+    assert found[0].where.startswith("lock at ")
+    assert found[0].where.endswith("in outer")
+    assert not not_found

@@ -9,8 +9,10 @@ import threading
 
 import pytest
 
-from dspy_parallel.bridge import await_, call_in_thread, in_bridge, offload, run
+from dspy_parallel.bridge import await_, call_in_thread, in_bridge, offload, placement_of, run
 from dspy_parallel.errors import BridgeError, DSPyParallelError, ThreadRequiredError
+
+from .placing import answer, block, on_loop, recorded
 
 VAR: contextvars.ContextVar[str] = contextvars.ContextVar("VAR")
 
@@ -187,3 +189,76 @@ def test_call_in_thread_from_a_foreign_greenlet_is_a_plain_call():
         return greenlet(inner).switch() is threading.current_thread()
 
     assert asyncio.run(run(program, engine="loop"))
+
+
+def test_what_is_offloaded_does_not_count_as_the_programs_blocking():
+    """Nor do the locks that it holds meanwhile. So the program is on the loop before long, and nobody is warned."""
+    lock = threading.Lock()
+
+    @offload
+    def blocks():
+        block(0.15)
+        with lock:
+            await_(answer())
+            block(0.01)
+        block(0.05)
+
+    def program():
+        await_(answer())
+        blocks()
+        await_(answer())
+        return threading.current_thread()
+
+    async def main():
+        batches = 0
+        while placement_of(program).state == "probation":
+            await asyncio.gather(*(run(program) for _ in range(10)))
+            batches += 1
+            assert batches < 20, placement_of(program)
+        assert on_loop(program), placement_of(program)
+        assert await run(program) is threading.current_thread()
+
+    _, seen = recorded(main)
+    assert not seen
+    assert placement_of(program).signs == 0
+
+
+def test_blocking_before_and_after_what_is_offloaded_counts():
+    @offload
+    def returns():
+        pass
+
+    def program():
+        returns()
+        block()
+
+    async def main():
+        while placement_of(program).state == "probation":
+            await run(program)
+        return placement_of(program).state
+
+    state, seen = recorded(main)
+    assert state == "thread"
+    assert len(seen) == 1
+
+
+def test_a_lock_held_while_something_is_offloaded():
+    """On the loop, the program would wait for the thread and hold the lock."""
+    lock = threading.Lock()
+
+    @offload
+    def returns():
+        pass
+
+    def program():
+        with lock:
+            returns()
+
+    async def main():
+        while placement_of(program).state == "probation":
+            await run(program)
+        return placement_of(program)
+
+    placement, _ = recorded(main)
+    assert placement.state == "thread"
+    assert placement.reason.startswith("holds lock ")

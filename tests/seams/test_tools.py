@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import select
 import sys
 import textwrap
 import threading
@@ -19,7 +20,7 @@ import pytest
 from dspy.utils import DummyLM
 from dspy.utils.callback import BaseCallback
 
-from dspy_parallel import async_module, in_bridge, loop_safe, run, seams
+from dspy_parallel import async_module, in_bridge, loop_safe, placement_of, run, seams
 from dspy_parallel.errors import ThreadRequiredError
 from tests.seams.programs import PATIENCE, Blocker, Meeting, alone, outcome, together, with_engine
 
@@ -189,6 +190,26 @@ def test_an_async_tool_may_lead_back_to_itself() -> None:
 
     tool = dspy.Tool(countdown)
     assert alone(lambda: tool(n=3), engine="loop") == [3, 2, 1, 0]
+
+
+def test_a_tool_that_blocks_is_no_reason_to_stay_in_threads() -> None:
+    """On the loop it has a thread of its own: what it does there is not the program's."""
+
+    def block(n: int) -> int:
+        select.select([], [], [], 0.15)
+        return n
+
+    tool = dspy.Tool(block)
+
+    def program() -> Any:
+        return tool(n=1)
+
+    async def main() -> str:
+        while (state := placement_of(program).state) == "probation":
+            assert await asyncio.gather(*(run(program) for _ in range(10))) == [1] * 10
+        return state
+
+    assert asyncio.run(asyncio.wait_for(main(), PATIENCE)) == "loop", placement_of(program)
 
 
 def awaited(where: str, program: Any) -> Any:
