@@ -66,7 +66,8 @@ def is_twin(cls: type, sync: str, twin: str) -> bool:
     sync_depth, twin_depth = _depth(cls, sync), _depth(cls, twin)
     if twin_depth is None or (sync_depth is not None and twin_depth > sync_depth):
         return False
-    return not refuses(cls, twin)
+    # If both refuse, neither is in use: an LM's `forward` and `aforward`, where it has an `acall` of its own.
+    return not refuses(cls, twin) or refuses(cls, sync)
 
 
 def await_twin(
