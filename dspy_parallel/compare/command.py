@@ -21,7 +21,8 @@ Without a key, --serve has a server on 127.0.0.1 play every dspy.LM of the progr
 of a timeline that was recorded before, or of a list."""
 
 _EPILOG = """\
-exit codes: 0 same outputs; 1 they differ; 2 no such target or input; 3 it raised the same error both ways.
+exit codes: 0 same outputs; 1 they differ; 2 what was named cannot be compared, read or written; 3 it raised the same
+error both ways.
 
 examples:
   dspy-parallel compare my_package.agent:agent --input question.json
@@ -59,7 +60,7 @@ def _run(options: argparse.Namespace) -> int:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
     # Here, so that `--help` and wrong options don't wait for DSPy.
-    from ..errors import TargetError
+    from ..errors import DSPyParallelError
     from ..targets import LATENCY, load_inputs, load_latencies, load_target, served
     from .outputs import differences
     from .report import as_data, as_html, text
@@ -73,8 +74,10 @@ def _run(options: argparse.Namespace) -> int:
                 latency = load_latencies(options.replay) if options.replay else LATENCY
                 server = stack.enter_context(served(latency))
             target = load_target(options.target)
+            if options.html:
+                _check_writable(options.html)
             compared = compare(target, inputs, server)
-        except TargetError as error:
+        except DSPyParallelError as error:
             print(error, file=sys.stderr)
             return 2
     found = list(differences(compared.before.outputs, compared.after.outputs))
@@ -90,3 +93,14 @@ def _run(options: argparse.Namespace) -> int:
         print(f"Both ways it raised {type(failed[0]).__name__}: {failed[0]}", file=sys.stderr)
         return 3
     return 1 if found else 0
+
+
+def _check_writable(path: str) -> None:
+    """Find out before anything is called."""
+    from ..errors import TargetError
+
+    try:
+        with open(path, "a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise TargetError(f"The page {path} cannot be written: {error.strerror or error}.") from error

@@ -31,10 +31,11 @@ def text(compared: Comparison, found: Sequence[Difference], width: int) -> Itera
 def summary(compared: Comparison, found: Sequence[Difference]) -> str:
     """What it comes to."""
     before, after = compared.before, compared.after
+    requests = f"{before.requests} / {after.requests}" if None not in (before.requests, after.requests) else "not known"
     same = f"The outputs differ at {len(found)} place{'s' if len(found) > 1 else ''}." if found else "Same outputs."
     return (
         f"{before.seconds:.2f} s as it is, {after.seconds:.2f} s parallelised: {compared.ratio:.2f} times as fast. "
-        f"LM requests: {before.requests} / {after.requests}. {same}"
+        f"LM requests: {requests}. {same}"
     )
 
 
@@ -63,9 +64,9 @@ td, th {{ text-align: left; padding: 0 1rem 0 0; vertical-align: top; }}
 <h1>{title}</h1>
 <p><b>{summary}</b></p>
 <h2>As it is: <code>{before_how}</code></h2>
-<iframe title="as it is" srcdoc="{before}"></iframe>
+<iframe sandbox="allow-scripts" title="as it is" srcdoc="{before}"></iframe>
 <h2>Parallelised: <code>{after_how}</code></h2>
-<iframe title="parallelised" srcdoc="{after}"></iframe>
+<iframe sandbox="allow-scripts" title="parallelised" srcdoc="{after}"></iframe>
 {differences}</body></html>
 """
 

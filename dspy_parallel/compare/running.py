@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import dspy
 
-from ..bridge import is_coroutine_function
-from ..errors import TargetError
+from .. import seams
+from ..bridge import is_coroutine_function, is_generator_function
+from ..errors import DecorationError, TargetError
+from ..generated import check_module, look_up
 from ..modules import async_module
 
 # Imported before the clock starts.
 from ..overlap.running import run_ahead  # noqa: F401 # pyright: ignore[reportUnusedImport]
 from ..programs import run
+from ..seams.connections import close_pools
 from ..targets import FIRST_CALL, Target, lms_for_first_calls
 from ..timeline import Timeline, record
+from ..timeline.figures import lm_calls_above
 
 if TYPE_CHECKING:
     from ..testing import LMServer
@@ -33,6 +37,9 @@ T = TypeVar("T")
 Inputs = Sequence[dict[str, Any]]
 Call = Callable[[dict[str, Any]], Any]
 AsyncCall = Callable[[dict[str, Any]], Awaitable[Any]]
+
+_REQUESTED = {"requests", "cached", "error", "unfinished"}
+"""What tells of a call how many requests it has made, or that it may have made none."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +59,13 @@ class Run:
     timeline: Timeline
 
     @property
-    def requests(self) -> int:
-        """LM requests that were made. (A call that the scout makes early shows twice, but asks once.)"""
-        return sum(call.facts.get("requests", 0) for call in self.timeline.lm_calls)
+    def requests(self) -> int | None:
+        """LM requests that were made; None if there was an LM of which only the calls are seen."""
+        calls, above = self.timeline.lm_calls, lm_calls_above(self.timeline.spans)
+        callers = {found.id for call in calls if (found := above[call.id]) is not None}
+        if any(not (_REQUESTED & call.facts.keys()) and call.id not in callers for call in calls):
+            return None
+        return sum(call.facts.get("requests", 0) for call in calls)
 
 
 @dataclass(frozen=True)
@@ -73,8 +84,9 @@ class Comparison:
 def compare(target: Target, inputs: Inputs, server: LMServer | None = None) -> Comparison:
     """Run the program as it is, one input after the other; then parallelised, all inputs at once.
 
-    Blocks the calling thread, which must have no running event loop. Each way begins with an empty cache. The class of
-    a module is decorated in between, and stays so: this is for processes of its own.
+    Blocks the calling thread, which must have no running event loop. Each way begins with an empty cache and without
+    connections; the first one has the pools that DSPy and LiteLLM make by themselves. The class of a module is
+    decorated in between, and stays so: this is for processes of its own.
 
     Args:
         target: The program.
@@ -82,9 +94,14 @@ def compare(target: Target, inputs: Inputs, server: LMServer | None = None) -> C
         server: The loopback server that answers, if one does: a first call of it is not measured.
 
     Raises:
-        TargetError: If the program is parallelised already, or cannot be made.
+        TargetError: If the program is parallelised already, cannot be made, or is none that can be parallelised.
     """
-    runnable = target.runnable()
+    try:
+        runnable = target.runnable()
+    except TargetError:
+        raise
+    except Exception as error:
+        raise TargetError(f"{target.name} cannot be made: {type(error).__name__}: {error}") from error
     if target.is_graph:
         how, as_it_is, parallel = _graph(runnable)
     elif target.kind == "module":
@@ -137,6 +154,8 @@ def _before(how: str, call: Call, inputs: Inputs, server: LMServer | None) -> Ru
 
 
 async def _after(how: str, prepare: Callable[[], AsyncCall], inputs: Inputs, server: LMServer | None) -> Run:
+    seams.install()
+    close_pools()
     call = prepare()
     for lm in lms_for_first_calls(server):  # a client's async connections belong to the event loop
         await lm.acall(FIRST_CALL)
@@ -161,27 +180,47 @@ Ways = tuple[tuple[str, str], Call, Callable[[], AsyncCall]]
 
 
 def _module(module: Any) -> Ways:
-    name = type(module).__qualname__
+    cls, name, forward = type(module), type(module).__qualname__, look_up(module, None)
+    if hasattr(forward, "__overlap_original__"):
+        raise TargetError(f"{name} overlaps already (overlap=True): there is nothing to compare. Take that out.")
+    if forward is None and is_coroutine_function(getattr(cls, "aforward", None)):
+
+        async def acall(**given: Any) -> Any:
+            return await module.acall(**given)  # looked up when it is recorded
+
+        return _awaited(f"{name}.acall", acall)
+    try:
+        check_module(cls, forward)
+    except DecorationError as error:
+        raise TargetError(f"{name} cannot be parallelised: {error}") from error
 
     def prepare() -> AsyncCall:
         async_module(module, overlap=True)
         return lambda given: module.acall(**given)
 
-    if hasattr(type(module).forward, "__overlap_original__"):
-        raise TargetError(f"{name} overlaps already (overlap=True): there is nothing to compare. Take that out.")
     return (f"{name}(...)", f"@async_module(overlap=True), await {name}.acall(...)"), lambda g: module(**g), prepare
+
+
+def _awaited(name: str, function: Any) -> Ways:
+    """Code that is written for an event loop, with whatever in it blocks."""
+    return (
+        (f"await {name}(...)", f"await run({name}, ...)"),
+        lambda given: asyncio.run(function(**given)),
+        lambda: lambda given: run(function, **given),
+    )
 
 
 def _function(function: Any) -> Ways:
     name = getattr(function, "__qualname__", type(function).__qualname__)
     if hasattr(function, "__overlap_original__") or hasattr(function, "__bridge_engine__"):
         raise TargetError(f"{name} is parallelised already: there is nothing to compare. Take the decorator off.")
-    if is_coroutine_function(function):
-        return (
-            (f"await {name}(...)", f"await run({name}, ...)"),
-            lambda given: asyncio.run(function(**given)),
-            lambda: lambda given: run(function, **given),
+    if is_generator_function(function):
+        raise TargetError(
+            f"{name} is a generator function, whose code runs only as far as somebody takes its items. Name a function "
+            "that takes them."
         )
+    if is_coroutine_function(function):
+        return _awaited(name, function)
     return (
         (f"{name}(...)", f"await run({name}, ..., overlap=True)"),
         lambda given: function(**given),

@@ -8,14 +8,18 @@ user has set stays.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import dspy
+
 from .table import Seam, everywhere, register
 
-__all__ = ["max_connections"]
+__all__ = ["close_pools", "max_connections"]
 
 RESERVED = 256
 """File descriptors left to the rest of the process."""
@@ -46,6 +50,19 @@ def max_connections() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (aim, hard))
             soft = aim
     return WANTED[0] if soft == resource.RLIM_INFINITY else max(STOCK, soft - RESERVED)
+
+
+def close_pools() -> None:
+    """Have all LMs make new pools, which have the sizes that they are to have by now. Nothing may be in flight.
+
+    Those of event loops are left to them: another loop has its own.
+    """
+    for found in gc.get_objects():
+        if isinstance(found, dspy.LM) and vars(found).get("_engine_store"):
+            found.close()
+    clients = getattr(sys.modules.get("litellm"), "in_memory_llm_clients_cache", None)
+    if clients is not None:
+        clients.flush_cache()
 
 
 def _widen(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

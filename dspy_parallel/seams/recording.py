@@ -77,6 +77,11 @@ def _begin_lm(parent: OpenSpan, lm: Any) -> OpenSpan | None:
     return events.begin(parent, "lm", str(getattr(lm, "model", type(lm).__name__)), lm)
 
 
+def _begin_model(parent: OpenSpan, model: Any) -> OpenSpan | None:
+    """A model of LangChain's; its callback knows a better name. It calls `generate()` for all but streams."""
+    return None if parent.owner is model else events.begin(parent, "lm", type(model).__name__, model)
+
+
 def _begin_tool(parent: OpenSpan, tool: Any) -> OpenSpan | None:
     return None if parent.owner is tool else events.begin(parent, "tool", str(tool.name), tool)
 
@@ -242,6 +247,11 @@ register(
     _waits("aiohttp.connector:BaseConnector.connect", "connection"),
     _waits("aiohttp.client_reqrep:ClientResponse.start", "reply"),
 )
+for _model in ("chat_models:BaseChatModel", "llms:BaseLLM"):
+    register(
+        _row(f"langchain_core.language_models.{_model}.generate", _sync(_begin_model)),
+        _row(f"langchain_core.language_models.{_model}.agenerate", _async(_begin_model)),
+    )
 for _httpcore in ("httpcore", "httpcore2"):
     register(
         _waits(f"{_httpcore}._sync.connection_pool:PoolRequest.wait_for_connection", "connection"),

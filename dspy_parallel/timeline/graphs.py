@@ -106,9 +106,13 @@ class _Listening:
         _end(run_id, error)
 
     def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: Any, **known: Any) -> None:
-        """A chat model is called."""
-        model = (known.get("metadata") or {}).get("ls_model_name")
-        _begin(run_id, known.get("parent_run_id"), "lm", model or _named(serialized, known, "model"), is_here=False)
+        """A model is called. If it streams, what is called between the pieces is no part of it."""
+        model = (known.get("metadata") or {}).get("ls_model_name") or _named(serialized, known, "model")
+        here = events.current()
+        if here is not None and hasattr(here.owner, "generate_prompt"):  # `generate()` has a span already
+            here.name = model
+        else:
+            _begin(run_id, known.get("parent_run_id"), "lm", model, is_here=False)
 
     on_llm_start = on_chat_model_start
     on_llm_end = on_tool_end = on_chain_end

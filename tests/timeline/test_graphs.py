@@ -14,6 +14,10 @@ from dspy_parallel import record
 
 pytest.importorskip("langgraph")
 
+import httpx
+from langchain_core.language_models import BaseChatModel, FakeListChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.graph import START, StateGraph
 from langgraph.types import Send
 from typing_extensions import TypedDict
@@ -107,6 +111,78 @@ def test_a_stream_that_is_left_leaves_nothing_behind():
         PROGRAM(question="outside")
     last = [span for span in timeline.spans if span.kind == "module"][-1]
     assert last.parent is None
+
+
+class Served(BaseChatModel):
+    """A model of LangChain's that asks over HTTP, as those of providers do."""
+
+    url: str
+
+    @property
+    def _llm_type(self):
+        return "served"
+
+    def _get_ls_params(self, stop=None, **kwargs):
+        return {"ls_model_name": "small"}
+
+    def _result(self, response):
+        answer = response.json()["choices"][0]["message"]["content"]
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(answer))])
+
+    def _body(self, messages):
+        return {"model": "any", "messages": [{"role": "user", "content": m.content} for m in messages]}
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        with httpx.Client() as client:
+            return self._result(client.post(f"{self.url}/chat/completions", json=self._body(messages)))
+
+    async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
+        async with httpx.AsyncClient() as client:
+            return self._result(await client.post(f"{self.url}/chat/completions", json=self._body(messages)))
+
+
+@pytest.mark.parametrize("how", ["invoke", "ainvoke", "converted"])
+def test_a_model_of_langchains_is_an_lm_call_with_its_waits(lm_server, how):
+    lm_server.configure(latency=0.05)
+    model = Served(url=lm_server.api_base)
+
+    def chat(state):
+        return {"answers": [model.invoke("?").content]}
+
+    async def achat(state):
+        return {"answers": [(await model.ainvoke("?")).content]}
+
+    builder = StateGraph(State).add_node("chat", achat if how == "ainvoke" else chat).add_edge(START, "chat")
+    graph = (parallelize_graph(builder) if how == "converted" else builder).compile()
+    with record() as timeline:
+        result = graph.invoke({"answers": []}) if how == "invoke" else asyncio.run(graph.ainvoke({"answers": []}))
+    assert len(result["answers"]) == 1
+    (call,) = timeline.lm_calls
+    assert (call.name, call.facts) == ("small", {"requests": 1})
+    spans = timeline.spans
+    (reply,) = [span for span in spans if span.name == "reply"]
+    assert reply.parent == call.id
+    while spans[call.parent].kind == "thread":
+        call = spans[call.parent]
+    assert (spans[call.parent].kind, spans[call.parent].name) == ("node", "chat")
+
+
+@pytest.mark.parametrize("how", ["stream", "astream"])
+def test_what_is_called_between_the_pieces_of_a_stream_is_no_part_of_it(how):
+    model = FakeListChatModel(responses=["yes"])
+
+    async def astream():
+        async for _ in model.astream("?"):
+            PROGRAM(question="?")
+
+    with dspy.context(lm=DummyLM([{"answer": "yes"}] * 9)), record() as timeline:
+        if how == "astream":
+            asyncio.run(astream())
+        else:
+            for _ in model.stream("?"):
+                PROGRAM(question="?")
+    assert [span.name for span in timeline.lm_calls] == ["FakeListChatModel", *["dummy"] * 3]
+    assert timeline.figures.lm_calls == 4
 
 
 def test_without_a_recording_there_is_no_handler():

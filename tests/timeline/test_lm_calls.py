@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 
 import dspy
 import pytest
@@ -103,6 +105,59 @@ async def test_waiting_for_a_limit_is_lost_time(lm_server, when):
     assert figures.peak_in_flight <= 2  # one is dealing with its reply when the next one begins
     assert figures.limit_seconds >= 0.25
     assert "waiting for limits" in str(timeline)
+
+
+def one_connection(client, monkeypatch):
+    """Have the client make one connection at most; give options of an LM that uses it."""
+    if client.startswith("native"):
+        name, transport = ("_async", "StdlibAsyncTransport") if "async" in client else ("_sync", "StdlibTransport")
+        module = importlib.import_module(f"dspy._vendor.lm15.transports.{name}")
+        monkeypatch.setitem(getattr(module, transport).__init__.__kwdefaults__, "max_connections", 1)
+        return {}
+    httpx, litellm = importlib.import_module("httpx"), importlib.import_module("litellm")
+    if client == "aiohttp async":
+        handler = importlib.import_module("litellm.llms.custom_httpx.http_handler")
+        if not hasattr(handler, "AIOHTTP_CONNECTOR_LIMIT_PER_HOST"):
+            pytest.skip("this LiteLLM has no such setting")
+        monkeypatch.setattr(handler, "AIOHTTP_CONNECTOR_LIMIT_PER_HOST", 1)
+    elif client == "httpx async":
+        monkeypatch.setattr(litellm, "aclient_session", httpx.AsyncClient(limits=httpx.Limits(max_connections=1)))
+    else:
+        monkeypatch.setattr(litellm, "client_session", httpx.Client(limits=httpx.Limits(max_connections=1)))
+    return {"engine": "litellm"} if NATIVE else {}
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        *(
+            pytest.param(client, marks=pytest.mark.skipif(not NATIVE, reason="DSPy's own engine came with 3.4"))
+            for client in ("native async", "native sync")
+        ),
+        "aiohttp async",
+        "httpx async",
+        "httpx sync",
+    ],
+)
+def test_waiting_for_a_free_connection_is_seen(lm_server, monkeypatch, client):
+    """Of two calls, one waits for the connection of the other; fails when a client calls that by another name."""
+    seams.uninstall()
+    lm_server.configure(latency=0.1)
+    lm = lm_at(lm_server, **one_connection(client, monkeypatch))
+
+    async def both():
+        await asyncio.gather(lm.acall("one"), lm.acall("two"))
+
+    with record() as timeline:
+        if "async" in client:
+            asyncio.run(both())
+        else:
+            with ThreadPoolExecutor(2) as executor:
+                list(executor.map(lm, ["one", "two"]))
+    assert lm_server.stats().peak_in_flight == 1
+    waits = [span for span in timeline.spans if span.name == "connection" and span.seconds >= 0.05]
+    assert [(wait.kind, timeline.spans[wait.parent].kind) for wait in waits] == [("wait", "lm")]
+    assert timeline.figures.connection_seconds >= 0.05
 
 
 @pytest.mark.skipif(not NATIVE, reason="DSPy's own engine came with 3.4")
