@@ -32,12 +32,14 @@ class Seen:
         events: What each run streamed, in order, and how it ended.
         states: The state after each run.
         history: The checkpoints, newest first.
+        saved: All that the checkpointer keeps, also of subgraphs, in no particular order.
         stored: What is in the store.
     """
 
     events: list[list[str]] = dataclasses.field(default_factory=list)
     states: list[str] = dataclasses.field(default_factory=list)
     history: list[str] = dataclasses.field(default_factory=list)
+    saved: list[str] = dataclasses.field(default_factory=list)
     stored: list[str] = dataclasses.field(default_factory=list)
 
     def in_any_order(self) -> Seen:
@@ -51,6 +53,17 @@ def _state(snapshot: Any) -> str:
     )
     metadata = {key: (snapshot.metadata or {}).get(key) for key in ("source", "step", "writes")}
     return plain((snapshot.values, snapshot.next, metadata, tasks))
+
+
+def _saved(saver: Any) -> list[str]:
+    """Namespace, contents and pending writes of each checkpoint."""
+    found = []
+    for saved in saver.list(None):
+        writes = sorted(plain((channel, value)) for _, channel, value in saved.pending_writes or ())
+        metadata = {key: saved.metadata.get(key) for key in ("source", "step", "parents")}
+        namespace = saved.config["configurable"]["checkpoint_ns"]
+        found.append(plain((namespace, metadata, sorted(saved.checkpoint["channel_values"].items()), writes)))
+    return sorted(found)
 
 
 def see(
@@ -82,6 +95,7 @@ def see(
     if parallel == "compiled":
         parallelize_graph(graph, engine=engine)
     seen = asyncio.run(_arun(graph, inputs, config, stream)) if is_async else _run(graph, inputs, config, stream)
+    seen.saved = _saved(graph.checkpointer)
     seen.stored = sorted(plain((i.namespace, i.key, i.value)) for i in graph.store.search(())) if graph.store else []
     return seen
 

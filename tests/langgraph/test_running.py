@@ -18,7 +18,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Send
 from typing_extensions import TypedDict
 
-from dspy_parallel import BlockingWarning, async_module, await_, in_bridge, placement_of
+from dspy_parallel import BlockingWarning, async_module, await_, in_bridge, loop_safe, placement_of
 from dspy_parallel.langgraph import parallelize_graph
 from dspy_parallel.testing import LMServer
 
@@ -152,8 +152,15 @@ def test_from_a_running_loop_a_thread_and_a_node(engine: Any) -> None:
 
 @ENGINES
 def test_cancelling_closes_the_requests(lm: Any, engine: Any) -> None:
+    went_on = []
+
+    def node(state: State) -> Any:
+        answer(state)
+        went_on.append(state["n"])
+        return answer(state)
+
     lm.configure(latency=60)
-    graph = fan_out(answer, 5, engine)
+    graph = fan_out(node, 5, engine)
 
     async def main() -> None:
         running = asyncio.ensure_future(graph.ainvoke({"n": 0}))
@@ -165,7 +172,11 @@ def test_cancelling_closes_the_requests(lm: Any, engine: Any) -> None:
 
     asyncio.run(main())
     assert lm.stats().disconnects == 5
+    # Neither DSPy nor the nodes have tried again.
     lm.configure(latency=0.05)
+    asyncio.run(single(answer).ainvoke({"n": 0}))
+    assert lm.stats().requests == 6
+    assert not went_on
 
 
 def eventually(condition: Any) -> None:
@@ -299,19 +310,47 @@ def test_a_node_that_blocks_is_named() -> None:
         eventually(lambda: graph.invoke({"n": 0}) and placement_of(blocking).state == "thread")
 
 
-@pytest.mark.parametrize("node", [answer, answer_async, Answer()], ids=["sync", "async", "module"])
+@loop_safe
+def look_up(key: str) -> str:
+    """Look something up."""
+    return key.upper()
+
+
+def think(state: State) -> Any:
+    return {"log": [dspy.ChainOfThought("question -> answer")(question=str(state["n"])).answer]}
+
+
+def react(state: State) -> Any:
+    trajectory = dspy.ReAct("question -> answer", tools=[look_up], max_iters=2)(question="?").trajectory
+    assert trajectory["tool_name_0"] == "look_up"
+    return {"log": [trajectory["observation_0"]]}
+
+
+def cached(state: State) -> Any:
+    with dspy.context(lm=dspy.settings.lm.copy(cache=True)):
+        return answer(state)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [answer, answer_async, Answer(), think, react, cached],
+    ids=["sync", "async", "module", "ChainOfThought", "ReAct", "cached"],
+)
 def test_blockbuster(lm: Any, node: Any) -> None:
     """What `langgraph dev` looks for: nothing in these nodes blocks the event loop."""
     blockbuster = pytest.importorskip("blockbuster")
-    graph = single(node)
+    # The strict engine: by the usual one, the first runs of a sync node would be in threads, where nothing is found.
+    graph = single(node, "loop")
 
     async def main() -> None:
-        for _ in range(5):
-            await graph.ainvoke({"n": 0})
+        expected = await graph.ainvoke({"n": 0})  # imports
         with blockbuster.blockbuster_ctx():
-            await graph.ainvoke({"n": 0})
+            assert await graph.ainvoke({"n": 0}) == expected
+            assert await graph.ainvoke({"n": 1})
 
     asyncio.run(main())
+    if node is cached:
+        assert lm.stats().requests == 2
 
 
 def test_blockbuster_finds_a_node_that_blocks(tmp_path: Path) -> None:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
 import sys
+import warnings
 from functools import partial
 from typing import Annotated, Any, Literal
 
 import pytest
+from langchain_core.language_models.fake_chat_models import FakeMessagesListChatModel
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
-from langgraph.config import get_stream_writer
+from langchain_core.tools import tool
+from langchain_core.tracers.base import BaseTracer
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.config import get_config, get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 from typing_extensions import TypedDict
 
 from dspy_parallel.langgraph import parallelize_graph
+from dspy_parallel.langgraph.compiled import is_parallel
 from tests.langgraph.comparing import assert_same, see
 
 
@@ -230,16 +238,31 @@ def test_subgraph_called_by_a_node() -> None:
 
 
 def test_python_310_context_in_async_nodes() -> None:
-    """What LangGraph says it cannot do in async code before Python 3.11."""
+    """What LangGraph says it cannot do in async code before Python 3.11; also in what the node calls and awaits."""
+
+    async def deeper() -> str:
+        await asyncio.sleep(0)
+        return str(get_config()["configurable"]["thread_id"])
 
     async def node(state: State) -> Any:
         get_stream_writer()("written")
-        return log(interrupt("?"))
+        threads = [await deeper(), *await asyncio.gather(deeper(), deeper())]
+        return log([interrupt("?"), *threads])
 
     for is_async in (False, True):
         seen = see(lambda: chain(node), [{"n": 0}, Command(resume="yes")], parallel="builder", is_async=is_async)
         assert "('custom', 'written')" in seen.events[0]
-        assert "'log': ['yes']" in seen.states[-1]
+        assert "'log': [['yes', '1', '1', '1']]" in seen.states[-1]
+
+
+def test_config_reaches_whatever_a_sync_node_calls() -> None:
+    inner = RunnableLambda(lambda _: get_config()["configurable"]["thread_id"])
+
+    def node(state: State) -> Any:
+        return log([get_config()["configurable"]["thread_id"], inner.invoke(0), get_config()["metadata"]["n"]])
+
+    seen = assert_same(lambda: chain(node), [{"n": 0}], config={"metadata": {"n": 7}})
+    assert "'log': [['1', '1', 7]]" in seen.states[-1]
 
 
 def test_command_to_parent() -> None:
@@ -265,8 +288,8 @@ def test_command_goto() -> None:
     assert_same(build, [{"n": 0}], races=True)
 
 
-def test_failing_sibling() -> None:
-    """The results of siblings that have ended are kept, and are not computed again."""
+def test_failing_node() -> None:
+    """The results of nodes before it are kept, and are not computed again."""
 
     def fail(state: State) -> Any:
         if state["n"] == 0:
@@ -277,6 +300,119 @@ def test_failing_sibling() -> None:
         return chain(lambda s: log("first"), fail)
 
     assert_same(build, [{"n": 0}, None])
+
+
+def test_failing_sibling() -> None:
+    """So are those of nodes beside it, once they have ended; which is waited for, or it would be a matter of chance."""
+    saved: list[str] = []
+    calls: list[str] = []
+
+    class Noticing(InMemorySaver):
+        def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+            super().put_writes(config, writes, task_id, task_path)
+            saved.extend(channel for channel, _ in writes if channel == "log")
+
+        async def aput_writes(self, *args: Any, **kwargs: Any) -> None:
+            self.put_writes(*args, **kwargs)
+
+    async def fail(state: State) -> Any:
+        while not saved:
+            await asyncio.sleep(0)
+        calls.append("fail")
+        if len(calls) < 3:
+            raise ValueError("no")
+        return log("recovered")
+
+    def succeed(state: State) -> Any:
+        calls.append("succeed")
+        return log(calls.count("succeed"))
+
+    def build() -> StateGraph[Any]:
+        saved.clear()
+        calls.clear()
+        builder = StateGraph(State).add_node(fail).add_node(succeed).add_edge(START, "fail").add_edge(START, "succeed")
+        return builder.add_node("merge", lambda s: log("merged")).add_edge(["fail", "succeed"], "merge")
+
+    seen = assert_same(build, [{"n": 0}, None], asynchronous_only=True, races=True, checkpointer=Noticing)
+    assert "'log': ['recovered', 1, 'merged']" in seen.states[-1]
+    assert calls == ["succeed", "fail", "fail"]
+
+
+def test_input_schema_of_a_node() -> None:
+    """A node sees those keys alone, also some that the graph's input lacks."""
+
+    class Private(TypedDict, total=False):
+        hidden: int
+        n: int
+
+    def hide(state: State) -> Any:
+        return {"hidden": 7}
+
+    def look(state: Any) -> Any:
+        return log(sorted(state.items()))
+
+    def build() -> StateGraph[Any]:
+        builder = StateGraph(State).add_node(hide).add_node(look, input_schema=Private).add_edge(START, "hide")
+        return builder.add_edge("hide", "look")
+
+    seen = assert_same(build, [{"n": 0}])
+    assert "'log': [[['hidden', 7], ['n', 0]]]" in seen.states[-1]
+
+
+def test_trace_policy() -> None:
+    """What is recorded of a node's run is not what the node gets."""
+    types = pytest.importorskip("langgraph.types")
+    if not hasattr(types, "TracePolicy"):
+        pytest.skip("trace policies came with LangGraph 1.2")
+
+    class Recorder(BaseTracer):
+        seen: list[Any]
+
+        def _persist_run(self, run: Any) -> None:
+            self.seen = [(child.name, child.inputs, child.outputs) for child in (run, *run.child_runs)]
+
+    def recorded(graph: Any, *, is_async: bool) -> list[Any]:
+        recorder = Recorder()
+        call = graph.ainvoke({"n": 1}, {"callbacks": [recorder]}) if is_async else None
+        result = asyncio.run(call) if call else graph.invoke({"n": 1}, {"callbacks": [recorder]})
+        assert result["log"] == [1]
+        return recorder.seen
+
+    def build() -> StateGraph[Any]:
+        policy = types.TracePolicy(process_inputs=lambda i: "hidden", process_outputs=lambda o: "hidden, too")
+        options: Any = {"trace_policy": policy}
+        return StateGraph(State).add_node("node", lambda state: log(state["n"]), **options).add_edge(START, "node")
+
+    expected = recorded(build().compile(), is_async=False)
+    assert expected[1] == ("node", {"input": "hidden"}, {"output": "hidden, too"})
+    for is_async in (False, True):
+        assert recorded(parallelize_graph(build()).compile(), is_async=is_async) == expected
+        assert recorded(parallelize_graph(build().compile()), is_async=is_async) == expected
+
+
+def test_react_agent() -> None:
+    """LangGraph's prebuilt one: a compiled graph with a model, sync tools and a loop."""
+    prebuilt = pytest.importorskip("langgraph.prebuilt", exc_type=ImportError)
+
+    class Model(FakeMessagesListChatModel):
+        def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+            return self
+
+    @tool
+    def add(a: int, b: int) -> int:
+        """Add."""
+        return a + b
+
+    def build() -> Any:
+        call: Any = {"name": "add", "args": {"a": 1, "b": 2}, "id": "1", "type": "tool_call"}
+        model = Model(responses=[AIMessage(content="", tool_calls=[call]), AIMessage(content="three")])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it has been deprecated for another package's
+            return prebuilt.create_react_agent(model, [add], checkpointer=InMemorySaver())
+
+    seen = assert_same(build, [{"messages": [("user", "1 + 2?")]}])
+    assert "content='3'" in seen.states[-1]
+    assert "content='three'" in seen.states[-1]
 
 
 def test_drawn_graph_and_schemas() -> None:
@@ -300,6 +436,11 @@ def test_drawn_graph_and_schemas() -> None:
     assert stock.get_input_jsonschema() == parallel.get_input_jsonschema()
     assert stock.get_output_jsonschema() == parallel.get_output_jsonschema()
     assert [name for name, _ in stock.get_subgraphs()] == [name for name, _ in parallel.get_subgraphs()] == ["node1"]
+    deeper = chain(chain(build().compile()).compile())
+    names = [name for name, _ in deeper.compile().get_subgraphs(recurse=True)]
+    found = dict(parallelize_graph(deeper).compile().get_subgraphs(recurse=True))
+    assert list(found) == names == ["node0", "node0|node0", "node0|node0|node1"]
+    assert all(is_parallel(graph) for graph in found.values())
     assert type(parallel).__name__ == type(stock).__name__
     assert isinstance(parallel, type(stock))
 

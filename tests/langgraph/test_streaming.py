@@ -51,7 +51,10 @@ def test_astream_events(node: Any) -> None:
 
     async def events(graph: Any) -> list[Any]:
         seen = [event async for event in graph.astream_events({"n": 0}, version="v2")]
-        return [(e["event"], e["name"], e["tags"], plain(e["metadata"]), plain(e.get("data"))) for e in seen]
+        begun = list(dict.fromkeys(event["run_id"] for event in seen))
+        runs = [(begun.index(e["run_id"]), [begun.index(parent) for parent in e["parent_ids"]]) for e in seen]
+        texts = [(e["event"], e["name"], e["tags"], plain(e["metadata"]), plain(e.get("data"))) for e in seen]
+        return [*zip(runs, texts, strict=True)]
 
     async def main() -> None:
         expected = await events(build().compile())
