@@ -27,6 +27,11 @@ __all__ = [
 ]
 
 
+def described(thing: object) -> str:
+    """What something is, for an error; not its `repr`, which may show keys and prompts."""
+    return getattr(thing, "__qualname__", None) or f"an object of type {type(thing).__qualname__}"
+
+
 class DSPyParallelError(Exception):
     """Base class of all errors raised by dspy_parallel itself, never of errors in user code."""
 

@@ -12,7 +12,7 @@ import dspy
 
 from . import seams
 from .bridge import Engine, check_engine
-from .errors import DecorationError
+from .errors import DecorationError, described
 from .generated import check_module, give_twins, is_coverable, look_up, make_aforward, remove_overlap, replaces_call
 from .overlap.entrance import Overlap
 from .seams import Seam, parallelizer
@@ -93,10 +93,9 @@ def async_module(
             if is_coverable(type(module)):
                 give_twins(type(module), engine, keep=True)
     else:
-        what = getattr(target, "__qualname__", None) or f"an object of type {type(target).__qualname__}"
         raise DecorationError(
-            f"@async_module was applied to {what}, which is neither a subclass nor an instance of dspy.Module. Use "
-            "run() for a plain function."
+            f"@async_module was applied to {described(target)}, which is neither a subclass nor an instance of "
+            "dspy.Module. Use run() for a plain function."
         )
     seams.install()
     return target

@@ -28,8 +28,8 @@ class BatchItem:
     """
 
     index: int
-    example: Any
-    result: Any = None
+    example: Any = field(repr=False)
+    result: Any = field(default=None, repr=False)
     error: BaseException | None = field(default=None, repr=False)
     resumed: bool = False
 
@@ -42,8 +42,9 @@ def inputs_of(index: int, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]
         except ValueError as exc:
             raise BatchInputError(f"Example {index} does not say which of its fields are inputs: {exc}") from exc
     if isinstance(example, dict):
-        if not all(isinstance(name, str) for name in example):
-            raise BatchInputError(f"Example {index} is a dict whose keys are not all strings: {list(example)[:5]!r}.")
+        other = next((type(name).__qualname__ for name in example if not isinstance(name, str)), None)
+        if other is not None:
+            raise BatchInputError(f"Example {index} is a dict whose keys are not all strings: one is of type {other}.")
         return (), example
     if isinstance(example, tuple):
         return example, {}

@@ -14,6 +14,7 @@ import enum
 import hashlib
 import json
 import pathlib
+import re
 import sys
 import uuid
 from collections.abc import Callable
@@ -36,6 +37,7 @@ _AS_TEXT: dict[type, tuple[str, Callable[[Any], str], Callable[[str], Any]]] = {
     uuid.UUID: ("$uuid", str, uuid.UUID),
 }
 _FROM_TEXT = {name: read for name, _, read in _AS_TEXT.values()}
+_CLASS_PATH = re.compile(r"[\w.]+:[\w.]+")
 
 
 class _NoForm(Exception):
@@ -187,7 +189,8 @@ def _decode_marked(mark: str, form: dict[str, Any]) -> Any:
         for name in data.keys() - names:
             object.__setattr__(made, name, data[name])
         return made
+    named = f" ({content})" if isinstance(content, str) and _CLASS_PATH.fullmatch(content) else ""
     raise ResumeError(
-        f"The resume file has a value of form {mark} ({content!r}), which is not known here. Import the module that "
-        "defines the class before you resume, or use another file."
+        f"The resume file has a value of form {mark}{named}, which is not known here. Import the module that defines "
+        "the class before you resume, or use another file."
     )

@@ -47,9 +47,11 @@ class _Portal:
             while not self.stopping:
                 try:
                     self.loop.run_forever()
-                except BaseException:
+                except BaseException as exc:
                     # SystemExit or KeyboardInterrupt in a task that a program left behind. Others need this loop.
-                    logger.exception("A task on the event loop that serves sync callers tried to end it.")
+                    # Its text may be anybody's.
+                    what = type(exc).__name__
+                    logger.error("A task on the event loop that serves sync callers tried to end it by %s.", what)
             tasks = asyncio.all_tasks(self.loop)
             for task in tasks:
                 task.cancel()

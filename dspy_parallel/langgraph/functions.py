@@ -10,7 +10,7 @@ import dspy
 
 from .. import seams
 from ..bridge import Engine, check_engine, is_generator_function
-from ..errors import DecorationError
+from ..errors import DecorationError, described
 from .nodes import module_twin
 from .running import bridged
 from .versions import check_langgraph
@@ -69,8 +69,8 @@ def async_node(fn: Callable[..., Any] | None = None, /, *, engine: Engine = "aut
         return functools.partial(async_node, engine=engine)
     if not callable(fn) or is_generator_function(fn):
         raise DecorationError(
-            f"async_node() was given {fn!r}, which is not a plain function. Consume a generator inside a function "
-            "and return the result."
+            f"async_node() was given {described(fn)}, which is not a plain function. Consume a generator inside a "
+            "function and return the result."
         )
     check_langgraph()
     seams.install()

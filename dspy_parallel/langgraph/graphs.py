@@ -15,7 +15,7 @@ from langgraph.pregel._read import DEFAULT_BOUND
 
 from .. import seams
 from ..bridge import Engine, check_engine
-from ..errors import DecorationError, TargetError, UnknownEngineError
+from ..errors import DecorationError, TargetError, UnknownEngineError, described
 from ..overlap.entrance import converting
 from .branches import convert_branch, convert_writer
 from .compiled import is_parallel, parallel_class, same_name
@@ -126,8 +126,8 @@ def parallelize_graph(
         _convert_compiled(graph, plan)
     else:
         raise DecorationError(
-            f"parallelize_graph() was given {graph!r}, which is neither a StateGraph nor a compiled graph. Use "
-            "async_node() for a single function."
+            f"parallelize_graph() was given {described(graph)}, which is neither a StateGraph nor a compiled graph. "
+            "Use async_node() for a single function."
         )
     return graph
 

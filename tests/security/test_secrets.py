@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 import traceback
@@ -21,13 +22,17 @@ from dspy_parallel import (
     add_seam,
     async_module,
     await_,
+    batch,
+    iter_batch,
     offload,
     own_history,
     placement_of,
     run,
     run_sync,
 )
+from dspy_parallel.batches.values import decode
 from dspy_parallel.bridge import placement
+from dspy_parallel.langgraph import async_node, parallelize_graph
 from dspy_parallel.testing import LMServer
 from tests.modules.observing import logged
 from tests.testing.dspy_world import ENGINES, make_lm
@@ -178,6 +183,19 @@ def errors() -> Iterator[Callable[[], Any]]:
     yield lambda: type("Bad", (AsyncModuleMixin, dspy.Module), {"forward": _generator})
     yield lambda: add_seam("no.such.module")
     yield lambda: run_sync(print, PROMPT, engine="fast")
+    yield lambda: batch(print, [{PROMPT: 1, 2: KEY}])
+    yield lambda: decode({"$model": PROMPT, "data": {KEY: PROMPT}})
+    yield lambda: parallelize_graph({"prompt": PROMPT, "key": KEY})
+    yield lambda: async_node(functools.partial(_generator, KEY))
+
+
+def test_a_batch_item() -> None:
+    """Its repr, too."""
+    (item,) = iter_batch(lambda text: text, [{"text": PROMPT}])
+    with listening() as found:
+        assert item.result == PROMPT
+        found.add(item)
+    found.check()
 
 
 def _generator(self: Any, question: str = PROMPT) -> Any:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import argparse
 import ast
+import asyncio
 import contextlib
 import io
+import json
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import dspy
 import pytest
+from dspy.utils import DummyLM
 
 import dspy_parallel
+from dspy_parallel import ResumeError, async_module, batch, loop_safe
 from dspy_parallel.testing import LMServer
 
 PACKAGE = Path(dspy_parallel.__file__).parent
@@ -21,6 +28,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 RUNS_DATA = {"eval", "exec", "execfile"}
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 SHELLS = {"os.system", "os.popen", "commands.getoutput", "subprocess.getoutput", "subprocess.getstatusoutput"}
+HOSTILE = "\x1b]0;owned\x07\x1b[2J<script>alert(1)</script>\u202e\r\n"
 UNSAFE = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "tempfile.mktemp", "ssl._create_unverified_context"}
 
 
@@ -94,6 +102,64 @@ def test_the_check_lets_the_rest_pass() -> None:
     assert not list(dangers("json.loads(x); re.compile(x); model.load(x); subprocess.run(x, shell=False); f.eval(x)"))
 
 
+@pytest.mark.parametrize(
+    ("mark", "name"),
+    [
+        ("$model", "subprocess:Popen"),  # a class, but no model
+        ("$dataclass", "os:system"),
+        ("$enum", "builtins:eval"),
+        ("$model", "antigravity:Nothing"),  # not imported here, and stays so
+        ("$pickle", "Y29zCnN5c3RlbQo="),
+    ],
+)
+def test_a_resume_file_makes_nothing_but_data(tmp_path: Path, mark: str, name: str) -> None:
+    """Whatever it names: models, dataclasses and enums of modules that are there, or an error."""
+    path = tmp_path / "rows.jsonl"
+    ran: list[str] = []
+
+    def program(text: str) -> str:
+        ran.append(text)
+        return text
+
+    assert batch(program, [{"text": "one"}], resume=path) == ["one"]
+    header, row = path.read_text(encoding="utf-8").splitlines()
+    hostile = {mark: name, "data": {"args": "touch owned", "command": "touch owned"}, "name": "touch owned"}
+    path.write_text(f"{header}\n{json.dumps(json.loads(row) | {'result': hostile})}\n", encoding="utf-8")
+    with pytest.raises(ResumeError):
+        batch(program, [{"text": "one"}], resume=path)
+    assert ran == ["one"]
+    assert "antigravity" not in sys.modules
+
+
+CODE = "__import__('pathlib').Path({path!r}).touch()"
+
+
+@pytest.mark.parametrize("engine", ["loop", "thread"])
+def test_what_an_lm_or_a_tool_says_is_not_run(tmp_path: Path, engine: Any) -> None:
+    """Python, formats and markup come back as the text that they are, with overlap, too."""
+    path = tmp_path / "owned"
+    said = f"{CODE.format(path=str(path))} {{0.__class__}} %s $(touch {path}) {HOSTILE.strip()}"
+
+    def look_up(word: str) -> str:
+        return said
+
+    class Agent(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ask = dspy.Predict("question -> answer")
+            self.tool = dspy.Tool(loop_safe(look_up))
+
+        def forward(self, question: str) -> Any:
+            found = self.tool(word=self.ask(question=question).answer)
+            return f"{self.ask(question=found).answer}|{found}"
+
+    answers = [{"answer": said.replace("\r\n", "")}] * 2
+    with dspy.context(lm=DummyLM(answers)):
+        result = asyncio.run(async_module(engine=engine, overlap=True)(Agent)().acall(question="?"))
+    assert result == f"{answers[0]['answer']}|{said}"
+    assert not path.exists()
+
+
 def other_addresses() -> list[str]:
     """Addresses of this machine other than loopback."""
     with contextlib.suppress(OSError):
@@ -124,9 +190,6 @@ def test_the_lm_server_has_no_option_for_another_address() -> None:
 
     with pytest.raises(SystemExit), contextlib.redirect_stderr(io.StringIO()):
         main(["--host", "0.0.0.0"])
-
-
-HOSTILE = "\x1b]0;owned\x07\x1b[2J<script>alert(1)</script>\u202e\r\n"
 
 
 def test_the_demo_shows_escape_sequences_instead_of_obeying_them(capsys: pytest.CaptureFixture[str]) -> None:
