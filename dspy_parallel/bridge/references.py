@@ -298,5 +298,8 @@ def _slot(attribute: Any, value: Any) -> Any:
 
 def _own_attributes(value: Any, spaces: list[Mapping[str, Any]]) -> dict[str, Any]:
     slot: Any = next((space["__dict__"] for space in spaces if "__dict__" in space), None)
-    own = slot.__get__(value) if type(slot) in (GetSetDescriptorType, MemberDescriptorType) else None
+    try:
+        own = slot.__get__(value) if type(slot) in (GetSetDescriptorType, MemberDescriptorType) else None
+    except AttributeError:  # a proxy hands the question on, to what may have no attributes
+        own = None
     return own if type(own) is dict else {}

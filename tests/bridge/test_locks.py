@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import wrapt
 
 from dspy_parallel.bridge import await_, placement_of, run
 from dspy_parallel.bridge.locks import held_locks
@@ -156,6 +157,36 @@ def test_locks_used_between_awaits_are_fine():
     batches, seen = recorded(main)
     assert not seen
     assert count == batches * 50 * 3
+
+
+class Proxy:
+    """Hands all questions on, as wrapt's proxies do; one that it stands for has no attributes."""
+
+    @property
+    def __class__(self) -> Any:
+        return type(self.wrapped)
+
+    wrapped = len
+
+    def __getattribute__(self, name: str) -> Any:
+        return getattr(len, name)
+
+
+def test_objects_that_lie_about_themselves_do_no_harm():
+    proxy, patched = Proxy(), wrapt.FunctionWrapper(len, lambda wrapped, instance, args, kwargs: wrapped(*args))
+
+    def program() -> Any:
+        with LOCK:
+            assert patched([proxy]) == 1
+            return await_(answer())
+
+    async def main() -> None:
+        for _ in range(3):
+            await run(program)
+
+    _, seen = recorded(main)
+    assert placement_of(program).state == "thread"
+    assert "LOCK" in str(seen[0].message)
 
 
 def test_held_lock_looks_at_the_frames_given():
