@@ -45,7 +45,7 @@ _threads = _Threads()
 
 def left(fn: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     """The async side that LangGraph gives a sync function, by which it also knows that there is only a sync one."""
-    return functools.wraps(fn, updated=())(functools.partial(run_in_executor, _threads, fn))  # type: ignore[arg-type]
+    return functools.wraps(fn, updated=())(functools.partial(run_in_executor, _threads, fn))
 
 
 def left_async(fn: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
