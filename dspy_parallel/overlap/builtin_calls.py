@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+import abc
 import ast
+import collections
+import collections.abc
 import copy
+import enum
 import functools
-import itertools
 import types
 from collections.abc import Callable
 from typing import Any
 
-from . import attributes, calls, expressions, purity, targets
-from .facts import MUTATORS
-from .frame import Frame, LocalFunction, reachable
+from . import attributes, calls, expressions, purity, streams
+from .facts import MUTATORS, facts_of
+from .frame import Frame, LocalFunction, children, reachable
+from .inert import SCALARS, is_known, runs_on_access
 from .strands import Halted, Pending, Strand
 
-__all__ = ["lazy", "method", "pure", "structural"]
+__all__ = ["lazy", "method", "pure", "refuse_to_grow", "structural", "tell"]
 
 
 def lazy(frame: Frame, callee: Any, node: ast.Call) -> Callable[[], Any] | None:
-    """`any`, `all` and `next` of a generator expression stop at the first that decides: nothing behind is certain."""
+    """`any`, `all` and `next` of an iterator stop at the first that decides: nothing behind is certain."""
     if not any(callee is known for known in (any, all, next)) or not node.args:
         return None
-    if not isinstance(node.args[0], ast.GeneratorExp):
+    source = node.args[0]
+    if not isinstance(source, (ast.GeneratorExp, ast.Call)):
         if callee is next:
             raise Halted("`next` of an iterator is not understood")
         return None
-    generator = node.args[0]
 
     def work(inner: Frame) -> Any:
-        scope = Frame(inner.scout, inner.strand, {}, outer=inner, is_comprehension=True, depth=inner.depth)
-        for value in _one_by_one(scope, generator, 0):
+        for value in streams.pull(inner, source):
             if callee is next:
                 return value
-            if expressions.truth(scope, value) is (callee is any):
+            if expressions.truth(inner, value) is (callee is any):
                 return callee is any
         if callee is not next:
             return callee is all
@@ -44,15 +47,39 @@ def lazy(frame: Frame, callee: Any, node: ast.Call) -> Callable[[], Any] | None:
     return lambda: expressions.fork(frame, node, work, f"`{callee.__name__}`")
 
 
-def _one_by_one(scope: Frame, node: ast.GeneratorExp, depth: int) -> Any:
-    if depth == len(node.generators):
-        yield expressions.evaluate(scope, node.elt)
-        return
-    clause = node.generators[depth]
-    for item in expressions.iterate(scope, expressions.evaluate(scope, clause.iter)):
-        targets.assign(scope, clause.target, item, comprehension=True)
-        if all(expressions.truth(scope, expressions.evaluate(scope, condition)) for condition in clause.ifs):
-            yield from _one_by_one(scope, node, depth + 1)
+def refuse_to_grow(frame: Frame, callee: Any, node: ast.Call) -> None:
+    """An iterator may look at the very list that it makes longer."""
+    owner = getattr(callee, "__self__", None)
+    for source in node.args:
+        if type(owner) in purity.BOXES and isinstance(source, (ast.GeneratorExp, ast.Call)):
+            is_seen = any(owner is each for each in reachable(frame.values_of(facts_of(source).loads)))
+            said = ast.dump(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+            if is_seen or any(ast.dump(part) == said for part in ast.walk(source) if isinstance(part, ast.Attribute)):
+                raise Halted(f"`.{callee.__name__}()` of a container with what is made of it")
+
+
+def tell(frame: Frame, args: list[Any], kwargs: dict[str, Any]) -> None:
+    """The main line prints or logs; the scout only sees to it that nobody's code is run by that."""
+    if not _WAYS_TO_TELL.issuperset(kwargs):
+        raise Halted("it is told to something of your own")
+
+    def check(strand: Strand) -> None:
+        for arg in (*args, *kwargs.values()):
+            expressions.check_plain(*_known(strand.force(arg)))
+
+    frame.strand.fork(check, "what is printed")
+
+
+_WAYS_TO_TELL = frozenset(["sep", "end", "flush", "exc_info", "stacklevel", "category"])
+
+
+def _known(value: Any) -> list[Any]:
+    """A value, or what is in it, as far as it is there."""
+    if type(value) is Pending:
+        return _known(value.value) if value.done else []
+    if not purity.is_box(type(value)):
+        return [value]
+    return [known for item in children(value) for known in _known(item)]
 
 
 def structural(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -71,8 +98,6 @@ def structural(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any
 
 
 def _rearranged(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    if callee in (map, filter):
-        return _mapped(frame, callee, *args)
     if callee is getattr or callee is hasattr:
         return _attribute(frame, callee, args)
     if callee is type and len(args) == 1:
@@ -80,40 +105,69 @@ def _rearranged(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, An
     if callee is range:
         return range(*(frame.ready(arg) for arg in args))
     if callee is set:
-        return set(frame.ready(expressions.iterate(frame, args[0]))) if args else set()
+        return _set(frame, *args)
     if callee in (any, all):
-        return frame.lift(f"`{callee.__name__}`", callee, *args)
+        return expressions.lift(frame, f"`{callee.__name__}`", callee, *args)
     if callee is len:
-        expressions.check_plain(args[0])
+        if type(args[0]) not in (*purity.CONTAINERS, *purity.RECORDS, str, bytes, range):
+            raise Halted(f"`len` of a {type(args[0]).__qualname__}")
         frame.strand.touch(args[0])
         return len(args[0])
+    if callee is isinstance or callee is issubclass:
+        _check_classes(frame.ready(args[1]))
+    if callee in (isinstance, issubclass, callable):
+        if runs_on_access(type(args[0])) or (callee is issubclass and not isinstance(args[0], type)):
+            raise Halted(f"`{callee.__name__}` of a {type(args[0]).__qualname__}")
+        return callee(*args)
     if callee is dict:
         return _dict(frame, args, kwargs)
     if callee in (list, tuple):
         return callee(expressions.iterate(frame, args[0])) if args else callee()
-    if callee is enumerate:
-        start = frame.force(kwargs.get("start", args[1] if len(args) > 1 else 0))
-        return list(enumerate(expressions.iterate(frame, args[0]), start))
-    if callee is itertools.islice:
-        return list(itertools.islice(expressions.iterate(frame, args[0]), *args[1:]))
-    if callee in (zip, itertools.chain, reversed, iter):
-        strict = {"strict": True} if kwargs.get("strict") else {}
-        made = callee(*(expressions.iterate(frame, arg) for arg in args), **strict)
-        return list(made)
-    if callee is itertools.chain.from_iterable:
-        return [item for part in expressions.iterate(frame, args[0]) for item in expressions.iterate(frame, part)]
     raise Halted(f"`{callee.__name__}` is not understood here")
+
+
+def _set(frame: Frame, *args: Any) -> set[Any]:
+    if args and type(args[0]) in (set, frozenset, *_DICTS):  # their items may end up in another order
+        frame.strand.touch(args[0])
+        expressions.check_plain(*args[0])
+        return set(args[0])
+    items = frame.ready(expressions.iterate(frame, args[0])) if args else []
+    expressions.check_plain(*items)
+    return frame.scout.outside.made_set(items)
+
+
+_DICTS = tuple(cls for cls in purity.BOXES if issubclass(cls, dict))
+
+
+def _check_classes(classes: Any) -> None:
+    """Whether `isinstance()` runs code of the user's."""
+    for cls in classes if type(classes) is tuple else (classes,):
+        if type(cls) is tuple:
+            _check_classes(cls)
+        elif (
+            not isinstance(cls, (type, types.UnionType))
+            or not (type(cls) in (type, types.UnionType, enum.EnumMeta) or is_known(type(cls)))
+            or (type(cls) is abc.ABCMeta and "__subclasshook__" in vars(cls) and not _is_abstract(cls))
+        ):
+            raise Halted("whether it is an instance is said by code of your own")
+
+
+def _is_abstract(cls: type) -> bool:
+    return getattr(collections.abc, cls.__name__, None) is cls or is_known(cls)
 
 
 def _dict(frame: Frame, args: list[Any], kwargs: dict[str, Any]) -> dict[Any, Any]:
     result: dict[Any, Any] = {}
-    if args and isinstance(args[0], dict):
+    if args and type(args[0]) in _DICTS:
         frame.strand.touch(args[0])
+        expressions.check_plain(*expressions.keys_to_compare(args[0]))
         result.update(args[0])
     elif args:
         for pair in expressions.iterate(frame, args[0]):
             key, value = expressions.iterate(frame, pair)
-            result[frame.ready(key)] = value
+            known = frame.ready(key)
+            expressions.check_plain(known)
+            result[known] = value
     return {**result, **kwargs}
 
 
@@ -128,14 +182,6 @@ def _attribute(frame: Frame, callee: Any, args: list[Any]) -> Any:
             return exists or hasattr(type(owner), name)
         return attributes.get(frame, owner, name) if exists else args[2]
     return attributes.get(frame, owner, name)
-
-
-def _mapped(frame: Frame, callee: Any, function: Any, *sequences: Any) -> list[Any]:
-    columns = [expressions.iterate(frame, sequence) for sequence in sequences]
-    if callee is map:
-        return [calls.apply(frame, function, list(items), {}) for items in zip(*columns, strict=False)]
-    answers = [item if function is None else calls.apply(frame, function, [item], {}) for item in columns[0]]
-    return [item for item, answer in zip(columns[0], answers, strict=True) if expressions.truth(frame, answer)]
 
 
 def method(frame: Frame, callee: types.BuiltinMethodType, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -155,6 +201,10 @@ def method(frame: Frame, callee: types.BuiltinMethodType, args: list[Any], kwarg
         inner = frame.at(strand)
         given = _given(inner, owner, name, args)
         strand.touch(owner, writing=True)
+        if type(owner) is set and (name == "pop" or any(type(each) in (set, frozenset) for each in given)):
+            if name == "pop" and not frame.scout.outside.is_made_set(owner) and len(owner) > 1:
+                raise Halted("the order in a set is only known when the program comes to it")
+            frame.scout.outside.set_is_mixed(owner)
         return getattr(owner, name)(*given, **kwargs)
 
     return frame.strand.fork(change, f"`.{name}()`", reachable([owner, *args]), [owner], finds=True)
@@ -162,13 +212,28 @@ def method(frame: Frame, callee: types.BuiltinMethodType, args: list[Any], kwarg
 
 def _given(frame: Frame, owner: Any, name: str, args: list[Any]) -> list[Any]:
     """The arguments of a method that changes a container, as far as they have to be known."""
+    given = _prepared(frame, owner, name, args)
+    if type(owner) is not list or name == "remove":
+        for each in given:
+            if isinstance(each, dict):
+                expressions.check_plain(*expressions.keys_to_compare(each))
+            elif isinstance(owner, (set, dict)) and name not in ("setdefault", "pop"):
+                expressions.check_plain(each)
+        if isinstance(owner, dict) and name in ("setdefault", "pop") and given:
+            expressions.check_plain(given[0])
+        expressions.check_plain(*(owner if name == "remove" else ()))
+    return given
+
+
+def _prepared(frame: Frame, owner: Any, name: str, args: list[Any]) -> list[Any]:
     if name in ("append", "appendleft") and type(owner) is not set:
         return args
     if name == "insert":
         return [frame.ready(args[0]), args[1]]
     if name in ("extend", "extendleft", "update") or name.endswith("_update"):
         known = [frame.force(arg) for arg in args]
-        known = [arg if isinstance(arg, dict) else expressions.iterate(frame, arg) for arg in known]
+        keep = (set, frozenset, *_DICTS) if type(owner) is set else _DICTS
+        known = [arg if type(arg) in keep else expressions.iterate(frame, arg) for arg in known]
         return [frame.ready(arg) for arg in known] if type(owner) is set else known
     if name == "remove":
         frame.ready(owner)
@@ -176,15 +241,15 @@ def _given(frame: Frame, owner: Any, name: str, args: list[Any]) -> list[Any]:
 
 
 def _reading(frame: Frame, owner: Any, name: str, args: list[Any]) -> Any:
-    if name in ("copy", "items", "keys", "values", "get"):
+    if name in ("copy", "get"):
         args = [frame.ready(args[0]), *args[1:]] if args else args
 
         def read() -> Any:
-            value = getattr(owner, name)(*args)
-            return list(value) if name in ("items", "keys", "values") else value
+            expressions.check_plain(*args[:1], *(expressions.keys_to_compare(owner) if args else ()))
+            return getattr(owner, name)(*args)
 
         return frame.touch(owner, read, f"`.{name}()`", writing=False)
-    return frame.lift(f"`.{name}()`", lambda owner, *a: getattr(owner, name)(*a), owner, *args)
+    return expressions.lift(frame, f"`.{name}()`", lambda owner, *a: getattr(owner, name)(*a), owner, *args)
 
 
 def _sort(frame: Frame, owner: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -201,16 +266,16 @@ def pure(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> 
     names = [name for name in kwargs if name != "key"]
     count = len(args)
 
+    if callee is copy.copy:
+        return _shallow(frame, *args)
+    if callee is collections.defaultdict and args and not any(args[0] is each for each in (None, *purity.FACTORIES)):
+        raise Halted("a defaultdict's factory is code of your own")
+    is_ordered = not any(callee is each for each in (sorted, min, max, frozenset)) and not _is_of_set(callee)
+
     def work(*values: Any) -> Any:
-        expressions.check_plain(*(value for value in values if not callable(value)))
-        for value in values:
-            if type(value) in (list, tuple):
-                expressions.check_plain(*value)
+        expressions.check_plain(*values, only_data=True, as_text=is_ordered)
         named = dict(zip(names, values[count:], strict=True))
-        if callee is copy.deepcopy or callee is copy.copy:
-            return copy.deepcopy(values[0])
-        result = callee(*values[:count], **named)
-        return list(result) if getattr(callee, "__module__", None) == "itertools" else result
+        return frame.scout.outside.own(callee(*values[:count], **named))
 
     what = f"`{getattr(callee, '__name__', 'a call')}(...)`"
     if key is None:
@@ -235,6 +300,19 @@ def pure(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> 
         return items[callee(range(len(items)), key=functools.partial(_pick, known))]
 
     return frame.strand.fork(keyed, what, reachable([*args, *kwargs.values()]))
+
+
+def _shallow(frame: Frame, value: Any) -> Any:
+    value = frame.force(value)
+    if type(value) in purity.BOXES:
+        return _reading(frame, value, "copy", [])
+    if type(value) in SCALARS or type(value) in (tuple, frozenset):
+        return value
+    raise Halted(f"a copy of a {type(value).__qualname__}")
+
+
+def _is_of_set(callee: Any) -> bool:
+    return type(callee) is types.BuiltinMethodType and type(callee.__self__) in (set, frozenset)
 
 
 def _pick(known: list[Any], index: int) -> Any:

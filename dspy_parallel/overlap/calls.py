@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import ast
+import enum
 import functools
 import inspect
 import types
-from typing import Any
+from typing import Any, NamedTuple
 
 import dspy
 import pydantic
 
-from . import attributes, builtin_calls, expressions, purity, regards, statements
+from . import attributes, builtin_calls, expressions, purity, regards, statements, streams
 from .facts import MUTATORS, facts_of, parameters_of
 from .frame import Frame, LocalFunction, blockers, reachable
+from .inert import is_code_of, is_known, runs_on_access
+from .outside import NOT_STATE
 from .sources import source_of
 from .strands import Halted, Pending, Strand
 
-__all__ = ["apply", "call", "enter"]
+__all__ = ["Iterating", "apply", "call", "enter"]
 
 MAX_DEPTH = 40
 """How deep the scout follows calls."""
@@ -26,12 +29,23 @@ _BUILTIN_MODULES = frozenset({dspy.Predict, dspy.ChainOfThought, dspy.MultiChain
 """Modules of DSPy's own that do nothing but call predictors."""
 
 
-def call(frame: Frame, node: ast.Call) -> Any:
-    """The value of a call expression."""
+_READERS_OF_MODELS = frozenset(["copy", "dict", "json", "model_copy", "model_dump", "model_dump_json"])
+
+
+class Iterating(NamedTuple):
+    """A call that gives an iterator or a view, and has yet to be made."""
+
+    callee: Any
+
+
+def call(frame: Frame, node: ast.Call, *, used_up: bool = False) -> Any:
+    """The value of a call expression; `Iterating` if it is of that kind, and is going to be used up here."""
     if isinstance(node.func, ast.Attribute):
         owner = expressions.evaluate(frame, node.func.value)
         if node.func.attr in MUTATORS:
             owner = frame.force_result(owner)  # who else knows it has to be told
+        elif node.func.attr in purity.VIEWS and not node.args:
+            owner = frame.force(owner)
         if type(owner) is Pending and not owner.done and regards.is_known_method(node.func.attr):
             return _call_later(frame, node, owner, node.func.attr)
         callee = frame.force(expressions.attribute(frame, owner, node.func.attr))
@@ -39,10 +53,17 @@ def call(frame: Frame, node: ast.Call) -> Any:
         callee = frame.force(expressions.evaluate(frame, node.func))
     if callee is super and not node.args:
         return _super(frame)
+    if purity.is_iterator(callee):
+        if used_up:
+            return Iterating(callee)
+        raise Halted("an iterator or a view is not used up where it is made")
     lazily = builtin_calls.lazy(frame, callee, node)
     if lazily is not None:
         return lazily()
-    return apply(frame, callee, *_arguments(frame, node))
+    takes_all = purity.takes_all(callee)
+    if takes_all:
+        builtin_calls.refuse_to_grow(frame, callee, node)
+    return apply(frame, callee, *_arguments(frame, node, takes_all=takes_all))
 
 
 def _call_later(frame: Frame, node: ast.Call, owner: Pending, name: str) -> Any:
@@ -59,20 +80,24 @@ def _call_later(frame: Frame, node: ast.Call, owner: Pending, name: str) -> Any:
     return frame.strand.fork(work, f"`.{name}()` of {owner.what}", reads, writes, finds=name in MUTATORS)
 
 
-def _arguments(frame: Frame, node: ast.Call) -> tuple[list[Any], dict[str, Any]]:
+def _arguments(frame: Frame, node: ast.Call, *, takes_all: bool = False) -> tuple[list[Any], dict[str, Any]]:
     args: list[Any] = []
     for argument in node.args:
         if isinstance(argument, ast.Starred):
-            args += expressions.iterate(frame, expressions.evaluate(frame, argument.value))
+            args += expressions.iterate(frame, streams.whole(frame, argument.value))
         else:
-            args.append(expressions.evaluate(frame, argument))
+            args.append((streams.whole if takes_all else expressions.evaluate)(frame, argument))
     kwargs: dict[str, Any] = {}
     for keyword in node.keywords:
         value = expressions.evaluate(frame, keyword.value)
         if keyword.arg is None:
             value = frame.force(value)
-            if not isinstance(value, dict):
-                value = {name: value[name] for name in value.keys()}  # noqa: SIM118 - a Prediction or Example
+            if type(value) in purity.RECORDS:
+                frame.strand.touch(value)
+                value = dict(value._store)
+            elif not (isinstance(value, dict) and type(value) in purity.BOXES):
+                raise Halted(f"`**` of a {type(value).__qualname__}")
+            frame.strand.touch(value)
             kwargs.update(value)
         else:
             kwargs[keyword.arg] = value
@@ -81,9 +106,13 @@ def _arguments(frame: Frame, node: ast.Call) -> tuple[list[Any], dict[str, Any]]
 
 def apply(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """The value of calling something."""
-    while isinstance(callee, functools.partial):
+    while type(callee) is functools.partial:
         args, kwargs = [*callee.args, *args], {**callee.keywords, **kwargs}
         callee = callee.func
+    if runs_on_access(type(callee)):
+        raise Halted(f"attributes of {type(callee).__qualname__} are code of your own")
+    if isinstance(callee, dspy.BaseLM):
+        raise Halted("an LM is called without a predictor")
     declaration = purity.declared(callee)
     if declaration == "ordered":
         raise Halted(f"{_name(callee)} is declared @ordered")
@@ -93,27 +122,31 @@ def apply(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) ->
         return enter(frame, callee, args, kwargs)
     if isinstance(callee, dspy.Module):
         return _module(frame, callee, args, kwargs)
+    if purity.is_iterator(callee):
+        raise Halted("an iterator or a view is not used up where it is made")
     if purity.is_structural(callee):
         return builtin_calls.structural(frame, callee, args, kwargs)
     if purity.is_silent(callee):
-        return None
+        return builtin_calls.tell(frame, args, kwargs)
     if purity.is_harmless(callee):
         return frame.scout.unknown(f"{_name(callee)}()")
-    if isinstance(callee, types.MethodType):
+    if type(callee) is types.MethodType:
         return _method(frame, callee, args, kwargs)
-    if isinstance(callee, types.BuiltinMethodType) and purity.is_builtin(type(callee.__self__)):
+    if type(callee) is types.BuiltinMethodType and purity.is_builtin(type(callee.__self__)):
         return builtin_calls.method(frame, callee, args, kwargs)
     if purity.is_pure_function(callee):
         return builtin_calls.pure(frame, callee, args, kwargs)
     if isinstance(callee, type):
         return _instance(frame, callee, args, kwargs)
-    if isinstance(callee, types.FunctionType):
+    if type(callee) is types.FunctionType:
         return enter(frame, callee, args, kwargs)
     raise Halted(f"{_name(callee)} may have effects")
 
 
 def _name(callee: Any) -> str:
-    return str(getattr(callee, "__qualname__", None) or type(callee).__qualname__)
+    if isinstance(callee, (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type)):
+        return str(callee.__qualname__)
+    return type(callee).__qualname__
 
 
 def _super(frame: Frame) -> Any:
@@ -133,10 +166,12 @@ def _module(frame: Frame, module: Any, args: list[Any], kwargs: dict[str, Any]) 
     # Not `cls.__call__`: a seam in its place is another object each time it is looked up.
     if inspect.getattr_static(cls, "__call__") is not inspect.getattr_static(dspy.Module, "__call__"):
         raise Halted(f"{cls.__qualname__} has a `__call__` of its own")
-    if cls.__module__.startswith("dspy.") and cls not in _BUILTIN_MODULES:
+    if is_known(cls) and cls not in _BUILTIN_MODULES:
         raise Halted(f"{cls.__qualname__} may have effects")
     forward = vars(module).get("forward")
     if forward is None:
+        if not is_known(cls) and type(inspect.getattr_static(cls, "forward")) is not types.FunctionType:
+            raise Halted(f"`forward` of {cls.__qualname__} is a descriptor")
         forward = types.MethodType(cls.forward, module)
     return apply(frame, forward, args, kwargs)
 
@@ -144,20 +179,33 @@ def _module(frame: Frame, module: Any, args: list[Any], kwargs: dict[str, Any]) 
 def _method(frame: Frame, method: types.MethodType, args: list[Any], kwargs: dict[str, Any]) -> Any:
     owner, function = method.__self__, method.__func__
     if type(owner) in purity.RECORDS:
-        if function.__name__ not in purity.READERS[type(owner)]:
+        if function.__name__ not in purity.READERS[type(owner)] or not is_code_of(function, "dspy"):
             raise Halted(f"`{function.__name__}` of a {type(owner).__name__} may have effects")
-        return frame.lift(f"`.{function.__name__}()`", lambda owner, *a: method(*a, **kwargs), owner, *args)
-    if isinstance(owner, pydantic.BaseModel) and getattr(function, "__module__", "").startswith("pydantic."):
-        return frame.lift(f"`.{function.__name__}()`", lambda *a: method(*a, **kwargs), *args)
+        return _read(frame, method, args, kwargs)
+    if purity.is_box(type(owner)) and function.__name__ in _READERS_OF_MODELS and is_code_of(function, "pydantic"):
+        return _read(frame, method, args, kwargs)
+    if isinstance(owner, NOT_STATE) and not isinstance(owner, dspy.Predict):
+        raise Halted(f"`{function.__name__}` of {type(owner).__qualname__} is not followed")
     if isinstance(owner, dspy.Module) and function in (dspy.Module.__call__, dspy.Predict.__call__):
         return _module(frame, owner, args, kwargs)
     if not isinstance(function, types.FunctionType):
         raise Halted(f"{_name(method)} may have effects")
-    if function.__module__.startswith("dspy.") and isinstance(owner, dspy.Module) and function.__name__ != "forward":
+    if is_code_of(function, "dspy") and isinstance(owner, dspy.Module) and function.__name__ != "forward":
         if function.__name__ in purity.MODULE_READERS:
             return method(*args, **kwargs)
         raise Halted(f"{_name(method)} may have effects")
     return enter(frame, function, [owner, *args], kwargs)
+
+
+def _read(frame: Frame, method: types.MethodType, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """What a method of a record returns that changes nothing."""
+
+    def read(owner: Any, *values: Any) -> Any:
+        named = dict(zip(kwargs, values[len(args) :], strict=True))
+        return frame.scout.outside.own(method(*values[: len(args)], **named))
+
+    name = method.__func__.__name__
+    return expressions.lift(frame, f"`.{name}()`", read, method.__self__, *args, *kwargs.values(), as_text=True)
 
 
 def _instance(frame: Frame, cls: type, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -165,13 +213,15 @@ def _instance(frame: Frame, cls: type, args: list[Any], kwargs: dict[str, Any]) 
         raise Halted(f"making a {cls.__qualname__} may have effects")
     if (cls in purity.RECORDS and not args) or cls is functools.partial:
         return cls(*args, **kwargs)
-    names = list(kwargs)
-    return frame.lift(
-        f"a {cls.__qualname__}",
-        lambda *values: cls(*values[: len(args)], **dict(zip(names, values[len(args) :], strict=True))),
-        *args,
-        *kwargs.values(),
-    )
+
+    def make(*values: Any) -> Any:
+        if issubclass(cls, (enum.Enum, pydantic.BaseModel)):
+            expressions.check_plain(*values, only_data=True)
+        if issubclass(cls, enum.Enum) and (len(values) != 1 or values[0] not in [each.value for each in cls]):
+            raise Halted(f"there is no such {cls.__qualname__}")
+        return frame.scout.outside.own(cls(*values[: len(args)], **dict(zip(kwargs, values[len(args) :], strict=True))))
+
+    return frame.lift(f"a {cls.__qualname__}", make, *args, *kwargs.values())
 
 
 # Functions whose source can be read
@@ -179,7 +229,7 @@ def _instance(frame: Frame, cls: type, args: list[Any], kwargs: dict[str, Any]) 
 
 def enter(frame: Frame, function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Interpret a function's body."""
-    function = getattr(function, "__overlap_original__", function)
+    function = purity.original(function)
     if frame.depth >= MAX_DEPTH:
         raise Halted("calls are nested too deeply")
     if isinstance(function, LocalFunction):

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-from . import expressions, guesses, regards, targets
+from . import expressions, guesses, regards, streams, targets
 from .facts import facts_of
 from .frame import Frame, blockers
 from .guesses import Branch
@@ -23,12 +23,18 @@ def evaluate(frame: Frame, node: Any) -> Any:
         scope.line = inner.line
         entries = _clauses(scope, node, 0)
         if isinstance(node, ast.DictComp):
-            return {scope.ready(key): value for key, value in entries}
+            return {_key(scope, key): value for key, value in entries}
         if isinstance(node, ast.SetComp):
-            return expressions.lift(scope, "a set", lambda *items: set(items), *entries)
+            return expressions.lift(scope, "a set", lambda *items: scope.scout.outside.made_set(items), *entries)
         return list(entries)
 
     return expressions.fork(frame, node, work, "a comprehension")
+
+
+def _key(scope: Frame, key: Any) -> Any:
+    known = scope.ready(key)
+    expressions.check_plain(known)
+    return known
 
 
 def _clauses(scope: Frame, node: Any, depth: int) -> Iterator[Any]:
@@ -39,7 +45,7 @@ def _clauses(scope: Frame, node: Any, depth: int) -> Iterator[Any]:
             yield expressions.evaluate(scope, node.elt)
         return
     clause = node.generators[depth]
-    items = expressions.iterate(scope, expressions.evaluate(scope, clause.iter))
+    items = streams.pull(scope, clause.iter)
     if not clause.ifs or _is_order_seen(scope, node, depth):
         for item in items:
             targets.assign(scope, clause.target, item, comprehension=True)

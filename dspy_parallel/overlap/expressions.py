@@ -7,19 +7,32 @@ not there yet.
 from __future__ import annotations
 
 import ast
+import collections
+import enum
 import operator
-import types
+import re
 from collections.abc import Callable
 from typing import Any
 
-import dspy
-
-from . import attributes, calls, comprehensions, guesses, purity, regards
+from . import attributes, calls, comprehensions, guesses, purity, regards, streams
 from .facts import facts_of
 from .frame import Frame, LocalFunction, blockers, reachable
+from .inert import SCALARS, stranger
 from .strands import Halted, Pending, Strand
 
-__all__ = ["attribute", "check_plain", "evaluate", "fork", "function", "in_place", "iterate", "lift", "truth"]
+__all__ = [
+    "attribute",
+    "check_plain",
+    "evaluate",
+    "fork",
+    "function",
+    "in_place",
+    "item",
+    "iterate",
+    "keys_to_compare",
+    "lift",
+    "truth",
+]
 
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -67,6 +80,8 @@ _COMPARE: dict[type, Callable[[Any, Any], Any]] = {
 def evaluate(frame: Frame, node: ast.expr) -> Any:
     """The value of an expression, perhaps `Pending`."""
     frame.scout.step()
+    if isinstance(node, ast.GeneratorExp):
+        raise Halted("a generator is not used up where it is made")
     handler = _HANDLERS.get(type(node))
     if handler is None:
         raise Halted(f"`{type(node).__name__.lower()}` is not understood")
@@ -76,24 +91,25 @@ def evaluate(frame: Frame, node: ast.expr) -> Any:
 def truth(frame: Frame, value: Any) -> bool:
     """Whether a value counts as true; waits for it."""
     value = frame.force(value)
-    check_plain(value)
+    if not purity.is_plain(type(value)):
+        raise Halted(f"whether a {type(value).__qualname__} is true is said by code of your own")
     if type(value) in purity.BOXES:
         frame.strand.touch(value)
     return bool(value)
 
 
-def check_plain(*values: Any) -> None:
-    """Refuse values whose operators are the user's code."""
-    for value in values:
-        if not purity.is_plain(type(value)):
-            raise Halted(f"operators of {type(value).__name__} are code of your own")
+def check_plain(*values: Any, only_data: bool = False, as_text: bool = False) -> None:
+    """Refuse values that run the user's code when one looks into them, see `inert.stranger()`."""
+    reason = stranger(*values, only_data=only_data, as_text=as_text)
+    if reason:
+        raise Halted(reason)
 
 
-def lift(frame: Frame, what: str, op: Callable[..., Any], *operands: Any) -> Any:
+def lift(frame: Frame, what: str, op: Callable[..., Any], *operands: Any, as_text: bool = False) -> Any:
     """Apply an operator, now or when its operands are there."""
 
     def checked(*values: Any) -> Any:
-        check_plain(*values)
+        check_plain(*values, as_text=as_text)
         return op(*values)
 
     return frame.lift(what, checked, *operands)
@@ -129,16 +145,37 @@ def _subscript(frame: Frame, node: ast.Subscript) -> Any:
     def get(strand: Strand) -> Any:
         inner = frame.at(strand)
         container, index = strand.force(owner), inner.ready(key)
-        if isinstance(container, type):
-            raise Halted("a type is made here")
-        check_plain(container)
-        if type(container) in purity.BOXES:
-            strand.touch(container)
-        return container[index]
+        return item(inner, container, index)
 
     waits = type(owner) is Pending or blockers(frame.strand, key) or not frame.strand.is_free(owner)
     is_slice = isinstance(node.slice, ast.Slice)  # which makes a list of its own
     return frame.strand.fork(get, "an item", reachable([owner]), finds=not is_slice) if waits else get(frame.strand)
+
+
+def item(frame: Frame, container: Any, index: Any) -> Any:
+    """An item of something that is there."""
+    cls = type(container)
+    if cls in purity.RECORDS:
+        container = container._store
+    elif cls not in purity.CONTAINERS and cls not in (str, bytes, range, re.Match):
+        if not (isinstance(container, tuple) and purity.is_plain(cls)):
+            raise Halted("a type is made here" if isinstance(container, type) else f"items of a {cls.__qualname__}")
+    check_plain(index, *([] if not isinstance(container, dict) else keys_to_compare(container)))
+    if type(container) is collections.defaultdict and index not in container:
+        if not purity.is_pure_function(container.default_factory) and container.default_factory not in purity.BOXES:
+            raise Halted("a defaultdict's factory is code of your own")
+        frame.strand.touch(container, writing=True)
+    elif cls in purity.BOXES or cls in purity.RECORDS:
+        frame.strand.touch(container)
+    found = container[index]
+    if cls not in purity.CONTAINERS and isinstance(container, tuple) and purity.is_box(type(found)):
+        raise Halted("a container in a named tuple")
+    return found
+
+
+def keys_to_compare(table: dict[Any, Any]) -> list[Any]:
+    """Those that are more than texts and numbers."""
+    return [] if SCALARS.issuperset(map(type, table)) else list(table)
 
 
 def _slice(frame: Frame, node: ast.Slice) -> Any:
@@ -167,8 +204,11 @@ def in_place(frame: Frame, kind: type, left: Any, right: Any) -> Any:
 
         def change(strand: Strand) -> None:
             inner = frame.at(strand)
-            other = iterate(inner, right) if type(left) is list and kind is ast.Add else inner.ready(right)
+            is_extended = type(left) is list and kind is ast.Add
+            other = iterate(inner, right) if is_extended else inner.ready(right)
             strand.touch(left, writing=True)
+            if not is_extended:
+                check_plain(left, other)
             op(left, other)
 
         frame.strand.fork(change, "an augmented assignment", reachable([left, right]), [left])
@@ -188,7 +228,9 @@ def _unary(frame: Frame, node: ast.UnaryOp) -> Any:
 
 def _compare(frame: Frame, node: ast.Compare) -> Any:
     if len(node.ops) == 1:
-        left, right = evaluate(frame, node.left), evaluate(frame, node.comparators[0])
+        is_in = isinstance(node.ops[0], (ast.In, ast.NotIn))
+        left = evaluate(frame, node.left)
+        right = (streams.whole if is_in else evaluate)(frame, node.comparators[0])
         op = _COMPARE[type(node.ops[0])]
         if isinstance(node.ops[0], (ast.Is, ast.IsNot)):
             if type(_settled(frame, left)) is not Pending and type(_settled(frame, right)) is not Pending:
@@ -259,7 +301,7 @@ def _items(frame: Frame, nodes: list[ast.expr]) -> list[Any]:
     items: list[Any] = []
     for node in nodes:
         if isinstance(node, ast.Starred):
-            items += iterate(frame, evaluate(frame, node.value))
+            items += iterate(frame, streams.whole(frame, node.value))
         else:
             items.append(evaluate(frame, node))
     return items
@@ -274,7 +316,7 @@ def _tuple(frame: Frame, node: ast.Tuple) -> Any:
 
 
 def _set(frame: Frame, node: ast.Set) -> Any:
-    return lift(frame, "a set", lambda *items: set(items), *_items(frame, node.elts))
+    return lift(frame, "a set", lambda *items: frame.scout.outside.made_set(items), *_items(frame, node.elts))
 
 
 def _dict(frame: Frame, node: ast.Dict) -> Any:
@@ -282,8 +324,10 @@ def _dict(frame: Frame, node: ast.Dict) -> Any:
     for key, value in zip(node.keys, node.values, strict=True):
         if key is None:
             other = frame.force(evaluate(frame, value))
-            check_plain(other)
+            if type(other) not in purity.BOXES or not isinstance(other, dict):
+                raise Halted(f"`**` of a {type(other).__qualname__}")
             frame.strand.touch(other)
+            check_plain(*keys_to_compare(other))
             result.update(other)
         else:
             known = frame.ready(evaluate(frame, key))
@@ -301,7 +345,7 @@ def _formatted(frame: Frame, node: ast.FormattedValue) -> Any:
     value = evaluate(frame, node.value)
     spec = "" if node.format_spec is None else evaluate(frame, node.format_spec)
     convert: Any = {ord("s"): str, ord("r"): repr, ord("a"): ascii}.get(node.conversion, lambda value: value)
-    return lift(frame, "an f-string", lambda value, spec: format(convert(value), spec), value, spec)
+    return lift(frame, "an f-string", lambda value, spec: format(convert(value), spec), value, spec, as_text=True)
 
 
 def _walrus(frame: Frame, node: ast.NamedExpr) -> Any:
@@ -327,14 +371,24 @@ def function(frame: Frame, node: ast.Lambda | ast.FunctionDef) -> LocalFunction:
 
 
 def iterate(frame: Frame, value: Any) -> list[Any]:
-    """The items of something that can be iterated; waits for it, but not for them."""
+    """The items of something that can be iterated again; waits for it, but not for them."""
     value = frame.force(value)
-    check_plain(value)
-    if type(value) in purity.BOXES:
+    cls = type(value)
+    if purity.is_box(cls):
         frame.strand.touch(value)
-    if isinstance(value, (dspy.Module, types.GeneratorType)):
-        raise Halted(f"iterating over {type(value).__name__} runs code of your own")
-    return list(value)
+    if cls in purity.RECORDS:
+        return list(value._store)
+    if cls in (set, frozenset) and len(value) > 1 and not frame.scout.outside.is_made_set(value):
+        raise Halted("the order in a set is only known when the program comes to it")
+    if cls in purity.CONTAINERS or cls in (str, bytes, range):
+        return list(value)
+    if isinstance(value, tuple) and purity.is_plain(cls):
+        if any(purity.is_box(type(each)) for each in value):
+            raise Halted("a container in a named tuple")
+        return list(value)
+    if type(value) is enum.EnumMeta:
+        return list(value)
+    raise Halted(f"going over a {cls.__qualname__} may use it up, or run code of your own")
 
 
 def _comprehension(frame: Frame, node: Any) -> Any:
@@ -367,6 +421,5 @@ _HANDLERS: dict[type, Callable[[Frame, Any], Any]] = {
     ast.ListComp: _comprehension,
     ast.SetComp: _comprehension,
     ast.DictComp: _comprehension,
-    ast.GeneratorExp: _comprehension,
     ast.Call: _call,
 }

@@ -201,8 +201,10 @@ def children(value: Any) -> Iterable[Any]:
     cls = type(value)
     if cls in purity.RECORDS:
         return [value._store]
-    if cls not in purity.CONTAINERS:
+    if not purity.is_box(cls):
         return ()
+    if cls not in purity.CONTAINERS:
+        return list(vars(value).values())
     return [*value.keys(), *value.values()] if isinstance(value, dict) else list(value)
 
 
@@ -211,7 +213,7 @@ def blockers(strand: Strand, value: Any, seen: set[int] | None = None) -> bool:
     cls = type(value)
     if cls is Pending:
         return not value.done or blockers(strand, value.value, seen)
-    if cls not in purity.CONTAINERS and cls not in purity.RECORDS:
+    if not purity.is_box(cls):
         return False
     seen = set() if seen is None else seen
     if id(value) in seen:
@@ -237,7 +239,7 @@ def reachable(values: Iterable[Any]) -> list[Any]:
                 frames.add(id(frame))
                 todo += frame.names.values()
                 frame = frame.outer
-        elif (type(value) in purity.CONTAINERS or type(value) in purity.RECORDS) and id(value) not in found:
+        elif purity.is_box(type(value)) and id(value) not in found:
             found[id(value)] = value
             todo += children(value)
     return list(found.values())
@@ -253,16 +255,17 @@ def _ready(strand: Strand, value: Any, seen: set[int]) -> Any:
         strand.touch(value)
         _ready(strand, value._store, seen)
         return value
-    if cls not in purity.CONTAINERS or id(value) in seen:
+    if not purity.is_box(cls) or id(value) in seen:
         return value
     seen.add(id(value))
     strand.touch(value)
-    if isinstance(value, dict):
-        for key in list(value):
-            item = value[key]
+    if isinstance(value, dict) or cls not in purity.CONTAINERS:
+        items = value if isinstance(value, dict) else vars(value)
+        for key in list(items):
+            item = items[key]
             known = _ready(strand, item, seen)
             if known is not item:
-                value[key] = known
+                items[key] = known
     elif cls is list or isinstance(value, deque):
         for index in range(len(value)):
             item = value[index]

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import collections
 import copy
-import dataclasses
+import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import dspy
 import pydantic
+from dspy.dsp.utils.settings import Settings
 
 from . import purity
+from .inert import runs_on_access
 from .strands import Halted
 
-__all__ = ["MISSING", "Outside", "private_copy"]
+__all__ = ["MISSING", "NOT_STATE", "Outside", "is_written_plainly", "private_copy"]
 
 MAX_OBJECTS = 300
 MAX_ITEMS = 1000
@@ -31,6 +33,9 @@ _GROWING = frozenset({"history", "callbacks", "traces"})
 
 MISSING = object()
 
+NOT_STATE = (dspy.Predict, dspy.BaseLM, dspy.Adapter, Settings)
+"""What calls are made with: changes of it by the program or by DSPy are not the scout's to foresee."""
+
 
 class Outside:
     """The state outside of the program.
@@ -39,12 +44,12 @@ class Outside:
         is_behind: Whether the main line may have changed by now what the scout has not read yet.
     """
 
-    def __init__(self, is_behind: Callable[[], bool], *, copies_models: bool = False) -> None:
+    def __init__(self, is_behind: Callable[[], bool]) -> None:
         self._is_behind = is_behind
-        self._copies_models = copies_models
         self._attributes: dict[int, tuple[Any, dict[str, Any]]] = {}
         self._copies: dict[int, tuple[Any, Any]] = {}
         self._ours: dict[int, Any] = {}
+        self._made_sets: dict[int, Any] = {}
         self._written: dict[tuple[int, str], Any] = {}
 
     def freeze(self, *roots: Any) -> None:
@@ -57,7 +62,7 @@ class Outside:
             if id(value) in seen:
                 continue
             seen.add(id(value))
-            if self._is_box(value):
+            if purity.is_box(type(value)):
                 if len(value) <= MAX_ITEMS:
                     count += 1
                     self.adopt(value)
@@ -73,19 +78,19 @@ class Outside:
         todo = [value]
         while todo:
             value_ = todo.pop()
-            if self._is_box(value_) and id(value_) not in self._ours:
+            if purity.is_box(type(value_)) and id(value_) not in self._ours:
                 self._ours[id(value_)] = value_
                 todo += _items(value_)
-            elif is_record_class(type(value_)) and id(value_) not in self._attributes:
-                attributes = dict(vars(value_))
-                self._attributes[id(value_)] = value_, attributes
-                todo += attributes.values()
         return value
+
+    def is_ours(self, value: Any) -> bool:
+        """Whether nobody but the scout has it."""
+        return id(value) in self._ours
 
     def adopt(self, value: Any) -> Any:
         """The scout's own copy of a container; anything else as it is."""
         cls = type(value)
-        if (cls not in purity.CONTAINERS and cls not in purity.RECORDS) or id(value) in self._ours:
+        if not purity.is_box(cls) or id(value) in self._ours:
             return value
         if cls in (tuple, frozenset):
             items = [self.adopt(item) for item in value]
@@ -99,11 +104,15 @@ class Outside:
             twin = copy.copy(value)
             self._keep(value, twin)
             twin._store = self.adopt(value._store)
+        elif cls not in purity.CONTAINERS:
+            twin = _twin_of_model(value)
+            self._keep(value, twin)
+            vars(twin).update({name: self.adopt(item) for name, item in vars(value).items()})
         elif isinstance(value, dict):
             twin = value.copy() if type(value) is not collections.Counter else collections.Counter(value)
             self._keep(value, twin)
             for key, item in twin.items():
-                if self._is_box(item):
+                if purity.is_box(type(item)):
                     twin[key] = self.adopt(item)
         elif isinstance(value, set):
             twin = set(value)
@@ -112,28 +121,29 @@ class Outside:
             twin = value.copy()
             self._keep(value, twin)
             for index, item in enumerate(twin):
-                if self._is_box(item):
+                if purity.is_box(type(item)):
                     twin[index] = self.adopt(item)
         return twin
-
-    def _copy_of_model(self, value: Any) -> Any:
-        known = self._copies.get(id(value))
-        if known is None:
-            try:
-                twin = copy.deepcopy(value)
-            except Exception:  # something inside cannot be copied: then it is shared
-                twin = value
-            known = self._copies[id(value)] = value, twin
-        return known[1]
-
-    def _is_box(self, value: Any) -> bool:
-        cls = type(value)
-        is_box = cls in purity.CONTAINERS or cls in purity.RECORDS
-        return is_box or (self._copies_models and is_record_class(cls))
 
     def _keep(self, value: Any, twin: Any) -> None:
         self._copies[id(value)] = value, twin
         self._ours[id(twin)] = twin
+
+    # Sets
+
+    def made_set(self, items: Iterable[Any]) -> set[Any]:
+        """A set, made as the program makes it: it has its items in the same order."""
+        made = set(items)
+        self._made_sets[id(made)] = made
+        return made
+
+    def is_made_set(self, value: Any) -> bool:
+        """Whether the program's own set has its items in the same order."""
+        return id(value) in self._made_sets
+
+    def set_is_mixed(self, value: Any) -> None:
+        """It is no longer known in which order."""
+        self._made_sets.pop(id(value), None)
 
     # Attributes
 
@@ -147,9 +157,9 @@ class Outside:
 
     def write(self, owner: Any, name: str, value: Any) -> None:
         """Set an attribute, as the scout sees it."""
-        if isinstance(owner, dspy.Predict) or not _has_plain_attributes(type(owner)):
+        if isinstance(owner, NOT_STATE) or not _has_plain_attributes(type(owner)):
             raise Halted(f"`{name}` of {type(owner).__name__} is set")
-        if hasattr(getattr(type(owner), name, None), "__set__") or _definer(type(owner), "__setattr__") is not object:
+        if not is_written_plainly(type(owner), name):
             raise Halted(f"setting `{name}` of {type(owner).__name__} runs code")
         self._of(owner)  # keeps it alive
         self._written[id(owner), name] = value
@@ -163,9 +173,21 @@ class Outside:
         return known[1]
 
 
+def _twin_of_model(value: Any) -> Any:
+    """An empty one of the same class, made as `copy.copy()` would."""
+    twin = object.__new__(type(value))
+    if isinstance(value, pydantic.BaseModel):
+        object.__setattr__(twin, "__pydantic_fields_set__", set(value.__pydantic_fields_set__))
+        object.__setattr__(twin, "__pydantic_extra__", None)
+        object.__setattr__(twin, "__pydantic_private__", None)
+    return twin
+
+
 def _items(value: Any) -> list[Any]:
     if type(value) in purity.RECORDS:
         value = value._store
+    elif type(value) not in purity.CONTAINERS:
+        value = vars(value)
     items = value.values() if isinstance(value, dict) else value
     return [item for item in items if not isinstance(item, (str, int, float, bool, type(None)))]
 
@@ -176,8 +198,13 @@ def _is_leaf(value: Any) -> bool:
 
 def _has_plain_attributes(cls: type) -> bool:
     """Whether reading an attribute from the instance's `__dict__` is what Python does."""
-    is_plain = _definer(cls, "__getattribute__") is object or issubclass(cls, dspy.Module)
-    return is_plain and getattr(cls, "__dictoffset__", 0) != 0
+    return not runs_on_access(cls) and getattr(cls, "__dictoffset__", 0) != 0
+
+
+def is_written_plainly(cls: type, name: str) -> bool:
+    """Whether setting an attribute runs no code."""
+    static = inspect.getattr_static(cls, name, None)
+    return not hasattr(type(static), "__set__") and _definer(cls, "__setattr__") is object
 
 
 def _definer(cls: type, name: str) -> type:
@@ -186,9 +213,4 @@ def _definer(cls: type, name: str) -> type:
 
 def private_copy(value: Any) -> Any:
     """A copy of containers and records, and of those inside; everything else is shared."""
-    return Outside(lambda: False, copies_models=True).adopt(value)
-
-
-def is_record_class(cls: type) -> bool:
-    """Whether instances are records of fields, which can be copied: pydantic models and dataclasses."""
-    return issubclass(cls, pydantic.BaseModel) or dataclasses.is_dataclass(cls)
+    return Outside(lambda: False).adopt(value)

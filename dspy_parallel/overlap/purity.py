@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import collections
+import collections.abc
 import copy
 import dataclasses
 import datetime
@@ -20,229 +21,197 @@ import random
 import re
 import statistics
 import string
+import sys
 import textwrap
 import time
 import types
+import typing
 import uuid
 import warnings
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 import dspy
 import pydantic
 
+from .inert import (
+    BOXES,
+    CONTAINERS,
+    RECORDS,
+    SCALARS,
+    VALUES,
+    is_box,
+    is_code_of,
+    is_known,
+    is_limit,
+    is_model,
+    is_plain,
+    once,
+)
+
 __all__ = [
+    "ARRANGERS",
     "BOXES",
     "CONTAINERS",
+    "FACTORIES",
+    "MODULE_READERS",
     "READERS",
     "RECORDS",
+    "VIEWS",
     "declare",
     "declared",
+    "is_box",
+    "is_builtin",
     "is_harmless",
+    "is_iterator",
     "is_plain",
     "is_pure_class",
     "is_pure_function",
+    "is_pure_type",
     "is_silent",
+    "is_structural",
+    "original",
+    "takes_all",
 ]
 
-BOXES: tuple[type, ...] = (
-    list,
-    dict,
-    set,
-    collections.deque,
-    collections.Counter,
-    collections.defaultdict,
-    collections.OrderedDict,
-)
-"""Containers that programs change. The scout has copies of its own of those that it did not make."""
 
-CONTAINERS = frozenset((*BOXES, tuple, frozenset))
-RECORDS = (dspy.Prediction, dspy.Example)
+def _by_identity(*functions: Any) -> dict[int, Any]:
+    """A table of functions, in which nobody's `__hash__` and `__eq__` is asked."""
+    return {id(function): function for function in functions}
 
-_SCALARS: tuple[type, ...] = (str, bytes, int, float, bool, complex, type(None), range, slice, type(...))
-_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
-_VALUES: tuple[type, ...] = (
-    datetime.date,
-    datetime.datetime,
-    datetime.time,
-    datetime.timedelta,
-    datetime.timezone,
-    pathlib.PurePosixPath,
-    pathlib.PosixPath,
-    uuid.UUID,
-    re.Pattern,
-    re.Match,
-    string.Template,
-)
+
+def _is_one_of(table: dict[int, Any], function: Any) -> bool:
+    return id(function) in table
+
+
+def _is_function(value: Any) -> bool:
+    return isinstance(value, (types.BuiltinFunctionType, types.FunctionType)) and not value.__name__.startswith("_")
+
+
+_IN_PLACE = frozenset(["setitem", "delitem", "call", "methodcaller"])
 
 READERS: dict[type, frozenset[str]] = {
     list: frozenset({"copy", "count", "index"}),
-    dict: frozenset({"copy", "get", "items", "keys", "values"}),
+    dict: frozenset({"copy", "get"}),
     set: frozenset(
         ["copy", "difference", "intersection", "isdisjoint", "issubset", "issuperset", "symmetric_difference", "union"]
     ),
     collections.deque: frozenset({"copy", "count", "index"}),
-    collections.Counter: frozenset({"copy", "get", "items", "keys", "values", "most_common", "elements", "total"}),
-    collections.defaultdict: frozenset({"copy", "get", "items", "keys", "values"}),
-    collections.OrderedDict: frozenset({"copy", "get", "items", "keys", "values"}),
-    dspy.Prediction: frozenset({"get", "keys", "values", "items", "toDict", "copy", "get_lm_usage"}),
+    collections.Counter: frozenset({"copy", "get", "most_common", "total"}),
+    collections.defaultdict: frozenset({"copy", "get"}),
+    collections.OrderedDict: frozenset({"copy", "get"}),
+    dspy.Prediction: frozenset({"get", "keys", "values", "items", "toDict", "copy"}),
     dspy.Example: frozenset(
         {"get", "keys", "values", "items", "toDict", "copy", "inputs", "labels", "with_inputs", "without"}
     ),
 }
 """Methods of boxes and records that only read."""
 
-_PURE_FUNCTIONS: set[Any] = {
-    *(abs, ascii, bin, bool, bytes, chr, complex, divmod, float, format, frozenset, hex, int, isinstance, issubclass),
-    *(len, max, min, oct, ord, pow, repr, round, sorted, str, sum, slice, callable),
+FACTORIES = (list, dict, set, int, str, float, bool, tuple)
+
+_PURE_FUNCTIONS = _by_identity(
+    *(abs, ascii, bin, bool, bytes, chr, complex, divmod, float, format, frozenset, hex, int),
+    *(max, min, oct, ord, pow, repr, round, sorted, str, sum, slice),
     *(json.loads, json.dumps, copy.copy, copy.deepcopy, dspy.majority),
     *(collections.Counter, collections.OrderedDict, collections.defaultdict, collections.deque),
-    *(itertools.accumulate, itertools.combinations, itertools.permutations, itertools.product, itertools.groupby),
-    *(itertools.zip_longest, itertools.starmap, itertools.pairwise if hasattr(itertools, "pairwise") else len),
     *(datetime.date, datetime.datetime, datetime.timedelta, pathlib.Path, pathlib.PurePath, re.compile),
-}
-_PURE_MODULES: tuple[types.ModuleType, ...] = (math, operator, re, statistics, textwrap, string)
-_UNKNOWN_VALUES: set[Any] = {
+    *(re.escape, re.findall, re.fullmatch, re.match, re.search, re.split, re.sub, re.subn),
+    *(
+        textwrap.dedent,
+        textwrap.fill,
+        textwrap.indent,
+        textwrap.shorten,
+        textwrap.wrap,
+        string.capwords,
+        string.Template,
+    ),
+    *(fn for module in (math, statistics) for fn in vars(module).values() if _is_function(fn)),
+    *(getattr(operator, name) for name in operator.__all__ if name not in _IN_PLACE and not name.startswith("i")),
+    *(operator.index, operator.is_, operator.is_not, operator.inv, operator.invert),
+)
+"""They have no effect on plain values, and depend on nothing else."""
+
+_UNKNOWN_VALUES = _by_identity(
     *(time.time, time.perf_counter, time.monotonic, time.process_time, time.time_ns, time.perf_counter_ns),
     *(uuid.uuid4, uuid.uuid1, time.strftime, time.localtime, time.gmtime, builtins.id, builtins.hash),
-}
-_SILENT: set[Any] = {print, warnings.warn, time.sleep}
-
-
-def _key(fn: Any) -> Any:
-    try:
-        hash(fn)
-    except TypeError:
-        return None
-    return fn
+)
+_SILENT = _by_identity(print, warnings.warn, time.sleep)
+_LOGS = frozenset(["debug", "info", "warning", "error", "exception", "critical", "log"])
 
 
 def is_pure_function(fn: Any) -> bool:
-    """Whether calling it on plain values has no effect, and depends on nothing else."""
-    key = _key(fn)
-    if key in _PURE_FUNCTIONS:
+    """Whether calling it on plain data has no effect, and depends on nothing else."""
+    if _is_one_of(_PURE_FUNCTIONS, fn):
         return True
-    name = getattr(fn, "__name__", None)
-    if isinstance(fn, types.BuiltinMethodType) and isinstance(fn.__self__, type):
-        return fn.__self__ in _SCALARS or fn.__self__ in CONTAINERS  # dict.fromkeys, str.maketrans
-    return name is not None and any(getattr(module, name, None) is fn for module in _PURE_MODULES)
+    if type(fn) is types.BuiltinMethodType and isinstance(fn.__self__, type):
+        return fn.__self__ in SCALARS or fn.__self__ in CONTAINERS  # dict.fromkeys, str.maketrans
+    if type(fn) is types.MethodDescriptorType:  # str.strip
+        return fn.__objclass__ in SCALARS
+    return type(fn) is operator.itemgetter
 
 
 def is_harmless(fn: Any) -> bool:
     """Whether calling it changes nothing that matters, but its value cannot be known ahead: clocks, chance."""
-    if _key(fn) in _UNKNOWN_VALUES:
+    if _is_one_of(_UNKNOWN_VALUES, fn):
         return True
-    owner = getattr(fn, "__self__", None)
-    if isinstance(owner, random.Random):
+    if type(fn) not in (types.BuiltinMethodType, types.MethodType):
+        return False
+    owner = fn.__self__
+    if type(owner) is random.Random:
         return fn.__name__ not in ("seed", "shuffle", "setstate")
-    return isinstance(owner, type) and issubclass(owner, datetime.date) and fn.__name__ in ("now", "today", "utcnow")
+    return owner in (datetime.date, datetime.datetime) and fn.__name__ in ("now", "today", "utcnow")
 
 
 def is_silent(fn: Any) -> bool:
     """Whether it only tells somebody something, and returns nothing: prints, logs, warns, sleeps."""
-    if _key(fn) in _SILENT:
+    if _is_one_of(_SILENT, fn):
         return True
-    owner = getattr(fn, "__self__", None)
-    return (isinstance(owner, logging.Logger) or (owner is None and getattr(fn, "__module__", "") == "logging")) and (
-        getattr(fn, "__name__", "") in ("debug", "info", "warning", "error", "exception", "critical", "log")
+    if type(fn) is types.MethodType and type(fn.__self__) in (logging.Logger, logging.RootLogger):
+        return fn.__func__.__name__ in _LOGS and is_code_of(fn.__func__, "logging") and _is_heard_by_nobody(fn.__self__)
+    return is_code_of(fn, "logging") and fn.__name__ in _LOGS and _is_heard_by_nobody(logging.root)
+
+
+def _is_heard_by_nobody(logger: logging.Logger) -> bool:
+    """Whether what is logged is written somewhere, and not told to code of the user's."""
+    place: logging.Logger | None = logger
+    while place is not None:
+        listeners: list[Any] = [*place.filters, *place.handlers, *(f for each in place.handlers for f in each.filters)]
+        if not all(_is_listener_known(type(each)) for each in listeners):
+            return False
+        place = place.parent if place.propagate else None
+    return True
+
+
+def _is_listener_known(cls: type) -> bool:
+    name = cls.__module__
+    module = (
+        sys.modules.get(name) if name.partition(".")[0] in ("logging", "rich", "_pytest", "dspy_parallel") else None
     )
+    return getattr(module, cls.__name__, None) is cls
 
 
-def _once(look: Callable[[type], bool]) -> Callable[[type], bool]:
-    """Remember the answer for each class, as long as it exists."""
-    answers: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
-
-    @functools.wraps(look)
-    def answer(cls: type) -> bool:
-        known = answers.get(cls)
-        if known is None:
-            known = answers[cls] = look(cls)
-        return known
-
-    return answer
-
-
-@_once
-def is_plain(cls: type) -> bool:
-    """Whether printing, comparing, hashing and adding instances runs no code of the user's."""
-    if cls in _SCALARS or cls in CONTAINERS or cls in _VIEWS or issubclass(cls, _VALUES):
-        return True
-    if cls in (dspy.Prediction, dspy.Example) or cls.__module__.startswith(("dspy.", "pydantic.", "builtins")):
-        return True
-    if issubclass(cls, (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType)):
-        return True
-    return not any(_has_operators(base) for base in cls.__mro__ if not _is_known(base))
-
-
-def _is_known(base: type) -> bool:
-    return base.__module__.partition(".")[0] in ("builtins", "pydantic", "dspy", "enum", "typing", "abc", "collections")
-
-
-def _has_operators(base: type) -> bool:
-    generated = set()
-    if dataclasses.is_dataclass(base):
-        generated = {"__eq__", "__repr__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__"}
-    for name, value in vars(base).items():
-        is_operator = name in _OPERATORS and not (name in generated or value is None)
-        if is_operator and not issubclass(base, (tuple, enum.Enum)):
-            return True
-    return False
-
-
-_OPERATORS = frozenset(
-    [
-        "__str__",
-        "__repr__",
-        "__format__",
-        "__eq__",
-        "__ne__",
-        "__lt__",
-        "__le__",
-        "__gt__",
-        "__ge__",
-        "__hash__",
-        "__bool__",
-        "__len__",
-        "__iter__",
-        "__contains__",
-        "__getitem__",
-        "__add__",
-        "__radd__",
-        "__sub__",
-        "__mul__",
-        "__truediv__",
-        "__neg__",
-        "__int__",
-        "__float__",
-        "__index__",
-        "__getattr__",
-        "__getattribute__",
-        "__next__",
-        "__reversed__",
-        "__and__",
-        "__or__",
-        "__call__",
-    ]
-)
-
-
-@_once
+@once
 def is_pure_class(cls: type) -> bool:
     """Whether making an instance only sets its fields."""
     if cls in (dspy.Prediction, dspy.Example, functools.partial):
         return True
     if issubclass(cls, dspy.Adapter):
-        return cls.__module__.startswith("dspy.")
-    if issubclass(cls, enum.Enum) or (issubclass(cls, tuple) and hasattr(cls, "_fields")):
-        return "__new__" not in vars(cls) or not inspect.isfunction(vars(cls)["__new__"]) or issubclass(cls, tuple)
-    if issubclass(cls, pydantic.BaseModel):
-        decorators: Any = getattr(cls, "__pydantic_decorators__", None)
-        has_own = any(
-            getattr(decorators, kind, None)
-            for kind in ("validators", "field_validators", "root_validators", "model_validators", "computed_fields")
+        return is_known(cls)
+    if issubclass(cls, enum.Enum):
+        return (
+            is_plain(cls)
+            and is_known(type(cls))
+            and not any(
+                name in vars(base) for base in cls.__mro__ if not is_known(base) for name in ("_missing_", "__call__")
+            )
         )
-        return cls.__init__ is pydantic.BaseModel.__init__ and not has_own and not _overrides(cls, "model_post_init")
+    if issubclass(cls, tuple):
+        new: Any = inspect.getattr_static(cls, "__new__")
+        new = new.__func__ if isinstance(new, staticmethod) else new
+        is_named = hasattr(cls, "_fields") and isinstance(new, types.FunctionType)
+        return is_named and new.__globals__.get("_tuple_new") is tuple.__new__ and _has_init_of(cls, object)
+    if issubclass(cls, pydantic.BaseModel):
+        return _is_pure_model(cls)
     if dataclasses.is_dataclass(cls):
         init: Any = cls.__init__
         is_generated = getattr(getattr(init, "__code__", None), "co_filename", "") == "<string>"
@@ -250,19 +219,91 @@ def is_pure_class(cls: type) -> bool:
         factories: list[Any] = [
             f.default_factory for f in dataclasses.fields(cls) if f.default_factory is not dataclasses.MISSING
         ]
-        known = {*factories} <= {list, dict, set}
-        return is_generated and own_new and known and not hasattr(cls, "__post_init__")
+        known = all(any(each is factory for factory in FACTORIES) for each in factories)
+        return is_model(cls) and is_generated and own_new and known and not hasattr(cls, "__post_init__")
     return False
+
+
+def _has_init_of(cls: type, known: type) -> bool:
+    return next(base for base in cls.__mro__ if "__init__" in vars(base)) is known
+
+
+def _is_pure_model(cls: Any) -> bool:
+    decorators: Any = getattr(cls, "__pydantic_decorators__", None)
+    has_own = any(
+        getattr(decorators, kind, None)
+        for kind in ("validators", "field_validators", "root_validators", "model_validators", "computed_fields")
+    )
+    if cls is dspy.History:
+        return True
+    return (
+        is_model(cls)
+        and is_plain(cls)
+        and cls.__init__ is pydantic.BaseModel.__init__
+        and not has_own
+        and not _overrides(cls, "model_post_init")
+        and not _overrides(cls, "__new__")
+        and all(is_pure_field(info) for info in cls.model_fields.values())
+    )
+
+
+def is_pure_field(info: Any) -> bool:
+    """Whether setting a field of a Pydantic model, or leaving it out, runs no code of the user's."""
+    factory = info.default_factory
+    has_known_default = factory is None or any(factory is each for each in FACTORIES)
+    return has_known_default and is_pure_type(info.annotation)
+
+
+def is_pure_type(hint: Any) -> bool:
+    """Whether making a value of this type, from a reply for instance, runs no code of the user's."""
+    if hint is Any or hint is None or hint is ...:
+        return True
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return True
+    if origin is not None:
+        parts = typing.get_args(hint)
+        if origin is typing.Annotated:
+            return is_pure_type(parts[0]) and all(is_limit(each) for each in parts[1:])
+        is_known_kind = (
+            origin in (typing.Union, types.UnionType) or not isinstance(origin, type) or is_pure_type(origin)
+        )
+        return is_known_kind and all(map(is_pure_type, parts))
+    if not isinstance(hint, type):
+        return False
+    if issubclass(hint, pydantic.BaseModel):
+        return _looks(hint, is_pure_class) or is_known(hint)
+    if issubclass(hint, (enum.Enum, tuple)) or dataclasses.is_dataclass(hint):
+        return hint is tuple or _looks(hint, is_pure_class)
+    return hint in SCALARS or hint in CONTAINERS or hint in VALUES or _is_abstract(hint)
+
+
+_looked_at: set[type] = set()
+
+
+def _looks(cls: type, look: Callable[[type], bool]) -> bool:
+    """What is found out about a class, which may be a field of its own."""
+    if cls in _looked_at:
+        return True
+    _looked_at.add(cls)
+    try:
+        return look(cls)
+    finally:
+        _looked_at.discard(cls)
+
+
+def _is_abstract(hint: type) -> bool:
+    return getattr(collections.abc, hint.__name__, None) is hint
 
 
 def _overrides(cls: type, name: str) -> bool:
     definer = next((base for base in cls.__mro__ if name in vars(base)), None)
-    return definer is not pydantic.BaseModel
+    return definer not in (pydantic.BaseModel, object, typing.Generic)
 
 
 def is_builtin(cls: type) -> bool:
     """Whether the methods of a type are written in C, and known."""
-    return cls in _SCALARS or cls in CONTAINERS or cls in _VIEWS or issubclass(cls, _VALUES)
+    return cls in SCALARS or cls in CONTAINERS or cls in VALUES
 
 
 _DECLARED = "__dspy_parallel_overlap__"
@@ -276,16 +317,45 @@ def declare(target: Any, what: str) -> Any:
 
 def declared(target: Any) -> str | None:
     """What was declared for an object, a function or their class."""
-    if isinstance(target, types.MethodType):
+    if type(target) is types.MethodType:
         target = target.__func__
-    value = getattr(target, _DECLARED, None)
+    value = inspect.getattr_static(target, _DECLARED, None)
+    if value == "pure" and isinstance(target, types.FunctionType) and not is_code_of(target, "dspy_parallel"):
+        return None  # `functools.wraps()` has copied it to a function around the one that was declared
     return value if isinstance(value, str) else None
 
 
-_STRUCTURAL: set[Any] = {
-    *(list, tuple, dict, enumerate, zip, reversed, range, len, map, filter, iter, set, itertools.chain),
-    *(any, all, next, getattr, hasattr, super, type, itertools.islice, itertools.chain.from_iterable),
-}
+def original(function: Any) -> Any:
+    """The function that one of ours stands for."""
+    if is_code_of(function, "dspy_parallel"):
+        return getattr(function, "__overlap_original__", function)
+    return function
+
+
+ARRANGERS = (itertools.product, itertools.permutations, itertools.combinations)
+_ITERATORS = _by_identity(
+    *(
+        enumerate,
+        zip,
+        reversed,
+        map,
+        filter,
+        iter,
+        itertools.chain,
+        itertools.islice,
+        itertools.zip_longest,
+        *ARRANGERS,
+    ),
+)
+_STRUCTURAL = _by_identity(
+    *(list, tuple, dict, range, len, set, any, all, next, getattr, hasattr, super, type),
+    *(isinstance, issubclass, callable),
+)
+_TAKERS = _by_identity(
+    *(list, tuple, dict, set, frozenset, sorted, sum, max, min, len, collections.Counter, collections.OrderedDict),
+    *(math.fsum, math.prod, statistics.mean, statistics.fmean, statistics.median, statistics.stdev, statistics.mode),
+)
+_TAKING_METHODS = frozenset(["join", "extend", "extendleft", "update", "union", "difference", "intersection"])
 
 MODULE_READERS = frozenset({"predictors", "named_predictors", "parameters", "named_parameters", "named_sub_modules"})
 """Methods of `dspy.Module` that only read."""
@@ -293,4 +363,22 @@ MODULE_READERS = frozenset({"predictors", "named_predictors", "parameters", "nam
 
 def is_structural(fn: Any) -> bool:
     """Whether it is a builtin that the scout has a version of its own for, as it need not look at the items."""
-    return _key(fn) in _STRUCTURAL
+    return _is_one_of(_STRUCTURAL, fn) or is_iterator(fn)
+
+
+def is_iterator(fn: Any) -> bool:
+    """Whether it gives an iterator, or a view of a dict: what it goes over may change meanwhile, or be used up."""
+    if type(fn) is not types.BuiltinMethodType or _is_one_of(_ITERATORS, fn):
+        return _is_one_of(_ITERATORS, fn)
+    owner = fn.__self__  # chain.from_iterable, dict.items
+    return owner is itertools.chain or (type(owner) in BOXES and isinstance(owner, dict) and fn.__name__ in VIEWS)
+
+
+def takes_all(fn: Any) -> bool:
+    """Whether it takes all items of an iterator at once."""
+    if type(fn) is not types.BuiltinMethodType or _is_one_of(_TAKERS, fn):
+        return _is_one_of(_TAKERS, fn)
+    return type(fn.__self__) in (str, *CONTAINERS) and fn.__name__ in _TAKING_METHODS
+
+
+VIEWS = frozenset(["items", "keys", "values"])

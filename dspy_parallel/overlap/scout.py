@@ -14,7 +14,7 @@ from dspy.dsp.utils.settings import settings
 from dspy.utils.usage_tracker import UsageTracker
 
 from ..bridge import run_in_thread, start
-from . import calls, purity
+from . import calls, expressions, purity
 from .entrance import Overlap
 from .frame import Frame, reachable
 from .outside import Outside, private_copy
@@ -115,8 +115,10 @@ class Scout:
 
         def work(strand: Strand) -> Any:
             inner = frame.at(strand)
-            known = private_copy({name: inner.ready(value) for name, value in kwargs.items()})
-            positional = private_copy([inner.ready(value) for value in args])
+            named = {name: inner.ready(value) for name, value in kwargs.items()}
+            positional = [inner.ready(value) for value in args]
+            expressions.check_plain(named, positional, as_text=True)
+            known, positional = private_copy(named), private_copy(positional)
             return self._make(strand, target, positional, known, place)
 
         return frame.strand.fork(work, f"the call on line {place[1]}", reachable([*args, *kwargs.values()]))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from dspy.dsp.utils.settings import settings
 
-from . import attributes, expressions, guesses, patterns, purity, regards, targets
+from . import attributes, expressions, guesses, patterns, purity, regards, streams, targets
 from .facts import facts_of
 from .frame import Frame, Returned, blockers, reachable
 from .strands import UNBOUND, Halted, Pending, Strand
@@ -83,7 +83,8 @@ def _expression(frame: Frame, node: ast.Expr) -> Outcome:
 
 
 def _assign(frame: Frame, node: ast.Assign) -> Outcome:
-    value = expressions.evaluate(frame, node.value)
+    is_unpacked = len(node.targets) == 1 and isinstance(node.targets[0], (ast.Tuple, ast.List))
+    value = (streams.whole if is_unpacked else expressions.evaluate)(frame, node.value)
     for target in node.targets:
         targets.assign(frame, target, value)
     return None
@@ -135,10 +136,8 @@ def _if(frame: Frame, node: ast.If) -> Outcome:
 
 
 def _for(frame: Frame, node: ast.For) -> Outcome:
-    items = expressions.evaluate(frame, node.iter)
-
     def work(inner: Frame) -> Outcome:
-        for item in _items(inner, items):
+        for item in streams.pull(inner, node.iter):
             targets.assign(inner, node.target, item)
             outcome = region(
                 inner, node.body, lambda frame: execute(frame, node.body), f"a turn of the loop on line {node.lineno}"
@@ -150,20 +149,6 @@ def _for(frame: Frame, node: ast.For) -> Outcome:
         return execute(inner, node.orelse) if node.orelse else None
 
     return region(frame, node, work, f"the loop on line {node.lineno}")
-
-
-def _items(frame: Frame, items: Any) -> Any:
-    items = frame.force(items)
-    if type(items) is not list:
-        yield from expressions.iterate(frame, items)
-        return
-    index = 0
-    while True:  # as Python does: the list may grow meanwhile
-        frame.strand.touch(items)
-        if index >= len(items):
-            return
-        yield items[index]
-        index += 1
 
 
 def _while(frame: Frame, node: ast.While) -> Outcome:

@@ -28,7 +28,7 @@ def assign(frame: Frame, target: ast.expr, value: Any, *, comprehension: bool = 
         key = frame.ready(expressions.evaluate(frame, target.slice))
         if type(owner) not in purity.BOXES:
             raise Halted(f"an item of {type(owner).__name__} is set")
-        expressions.check_plain(key)
+        expressions.check_plain(key, *(expressions.keys_to_compare(owner) if isinstance(owner, dict) else ()))
         if isinstance(key, slice):
             value = expressions.iterate(frame, value)
         frame.touch(owner, lambda: operator.setitem(owner, key, value), "an item", writing=True)
