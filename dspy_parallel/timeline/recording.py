@@ -104,9 +104,9 @@ def record(*, include_text: bool = False, everywhere: bool = False) -> Generator
 
     It sees what the block starts, in its tasks, in bridged programs, in graphs, and in the threads of the bridge, of
     LangGraph, of `dspy.Parallel`, of `asyncio.to_thread` and of executors; not what other requests of a server do
-    meanwhile, unless they record, too. Results, exceptions, callbacks, settings and caches are what they are without
-    it. Blocks nest; the outer one has the spans of the inner one, too. What a task does after the block is not
-    recorded.
+    meanwhile, unless they record, too. Results, exceptions, callbacks, settings, caches and connection pools are what
+    they are without it. Blocks nest; the outer one has the spans of the inner one, too. What a task does after the
+    block is not recorded.
 
     Args:
         include_text: Whether to keep what modules, LMs and tools are given and return, shortened, without keys. By
