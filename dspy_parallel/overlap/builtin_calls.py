@@ -19,7 +19,7 @@ from .frame import Frame, LocalFunction, children, reachable
 from .inert import SCALARS, is_known, runs_on_access
 from .strands import Halted, Pending, Strand
 
-__all__ = ["lazy", "method", "pure", "refuse_to_grow", "structural", "tell"]
+__all__ = ["lazy", "method", "pure", "reading", "refuse_to_grow", "structural", "tell"]
 
 
 def lazy(frame: Frame, callee: Any, node: ast.Call) -> Callable[[], Any] | None:
@@ -191,7 +191,7 @@ def method(frame: Frame, callee: types.BuiltinMethodType, args: list[Any], kwarg
     if type(owner) not in purity.BOXES:
         return pure(frame, callee, args, kwargs)
     if name in purity.READERS.get(type(owner), ()):
-        return _reading(frame, owner, name, args)
+        return reading(frame, owner, name, args)
     if name not in MUTATORS:
         raise Halted(f"`{name}` of a {type(owner).__name__} is not understood")
     if name == "sort":
@@ -240,7 +240,8 @@ def _prepared(frame: Frame, owner: Any, name: str, args: list[Any]) -> list[Any]
     return [frame.ready(args[0]), *args[1:]] if args else args
 
 
-def _reading(frame: Frame, owner: Any, name: str, args: list[Any]) -> Any:
+def reading(frame: Frame, owner: Any, name: str, args: list[Any]) -> Any:
+    """What a method of a container returns that changes nothing."""
     if name in ("copy", "get"):
         args = [frame.ready(args[0]), *args[1:]] if args else args
 
@@ -305,7 +306,7 @@ def pure(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> 
 def _shallow(frame: Frame, value: Any) -> Any:
     value = frame.force(value)
     if type(value) in purity.BOXES:
-        return _reading(frame, value, "copy", [])
+        return reading(frame, value, "copy", [])
     if type(value) in SCALARS or type(value) in (tuple, frozenset):
         return value
     raise Halted(f"a copy of a {type(value).__qualname__}")

@@ -182,6 +182,8 @@ def _method(frame: Frame, method: types.MethodType, args: list[Any], kwargs: dic
         if function.__name__ not in purity.READERS[type(owner)] or not is_code_of(function, "dspy"):
             raise Halted(f"`{function.__name__}` of a {type(owner).__name__} may have effects")
         return _read(frame, method, args, kwargs)
+    if type(owner) in purity.BOXES and function.__name__ in purity.READERS[type(owner)]:
+        return builtin_calls.reading(frame, owner, function.__name__, args)
     if purity.is_box(type(owner)) and function.__name__ in _READERS_OF_MODELS and is_code_of(function, "pydantic"):
         return _read(frame, method, args, kwargs)
     if isinstance(owner, NOT_STATE) and not isinstance(owner, dspy.Predict):

@@ -19,8 +19,10 @@ def pure(target: T, /) -> T:
     """Declare a function, a module or an LM free of effects, so that it may be called ahead of its turn.
 
     With `overlap=True`, a call of it is made as soon as its inputs are known, and the program takes the result when
-    it comes to the call. So its result must depend on its inputs alone. An LM class that is declared so answers
-    by the request alone, and not by the order of calls. Outside of overlapped programs nothing changes.
+    it comes to the call. So its result must depend on its inputs alone. A function that calls a predictor or an LM is
+    not pure: what comes after it runs in sequence. Declare a module instead, whose calls are followed. An LM class
+    that is declared so answers by the request alone, and not by the order of calls. Outside of overlapped programs
+    nothing changes.
 
     Args:
         target: A function, a class or instance of `dspy.Module`, or of `dspy.BaseLM` with an `aforward()`.

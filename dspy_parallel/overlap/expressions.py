@@ -157,9 +157,8 @@ def item(frame: Frame, container: Any, index: Any) -> Any:
     cls = type(container)
     if cls in purity.RECORDS:
         container = container._store
-    elif cls not in purity.CONTAINERS and cls not in (str, bytes, range, re.Match):
-        if not (isinstance(container, tuple) and purity.is_plain(cls)):
-            raise Halted("a type is made here" if isinstance(container, type) else f"items of a {cls.__qualname__}")
+    elif cls not in _WITH_ITEMS and not (isinstance(container, tuple) and purity.is_plain(cls)):
+        raise Halted("a type is made here" if isinstance(container, type) else f"items of a {cls.__qualname__}")
     check_plain(index, *([] if not isinstance(container, dict) else keys_to_compare(container)))
     if type(container) is collections.defaultdict and index not in container:
         if not purity.is_pure_function(container.default_factory) and container.default_factory not in purity.BOXES:
@@ -171,6 +170,9 @@ def item(frame: Frame, container: Any, index: Any) -> Any:
     if cls not in purity.CONTAINERS and isinstance(container, tuple) and purity.is_box(type(found)):
         raise Halted("a container in a named tuple")
     return found
+
+
+_WITH_ITEMS = frozenset((*purity.CONTAINERS, str, bytes, range, re.Match))
 
 
 def keys_to_compare(table: dict[Any, Any]) -> list[Any]:

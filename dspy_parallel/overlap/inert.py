@@ -13,6 +13,7 @@ import datetime
 import enum
 import functools
 import inspect
+import operator
 import pathlib
 import re
 import string
@@ -120,7 +121,7 @@ def is_known(cls: type) -> bool:
 
 
 _HEAP = 1 << 9
-_OTHERS = (typing.Generic, typing.Protocol, abc.ABC, pydantic.BaseModel)
+_OTHERS = (typing.Generic, typing.Protocol, abc.ABC, pydantic.BaseModel, operator.itemgetter)
 
 
 def is_code_of(code: Any, *packages: str) -> bool:

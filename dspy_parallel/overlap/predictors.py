@@ -15,6 +15,7 @@ from ..seams.table import Seam, register
 from . import purity
 from .outside import private_copy
 from .session import Call, Current, current
+from .strands import Halted
 from .wire import joins
 
 __all__ = ["why_not"]
@@ -120,12 +121,37 @@ def _begin_inside(now: Current, predictor: Any, kwargs: dict[str, Any]) -> tuple
     """The scout's own call arrives here; in a module that is declared pure, many do."""
     outer = now.call
     assert outer is not None
+    if not isinstance(outer.target, dspy.Module):
+        _refuse(outer)
     if not outer.is_whole:
         return None, None
     path = (*outer.path, len(now.session.calls))
     call = Call("scout", predictor, private_copy(kwargs), path, outer.place, is_issued=True)
     now.session.begin(call)
     return call, current.set(Current(now.session, "scout", call))
+
+
+def _refuse(call: Call) -> None:
+    """A function that is declared pure asks an LM: nobody would find the call in trace, history and usage."""
+    call.has_diverged = True  # should it catch this
+    raise Halted("a function that is declared @pure calls a predictor or an LM (declare a module instead)")
+
+
+def _in_pure_function() -> bool:
+    now = current.get()
+    return (
+        now is not None
+        and now.side == "scout"
+        and now.call is not None
+        and not isinstance(now.call.target, dspy.Module)
+    )
+
+
+def _lm_call(original: Callable[..., Any], lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    now = current.get()
+    assert now is not None
+    assert now.call is not None
+    _refuse(now.call)
 
 
 def _place() -> tuple[str, int] | None:
@@ -154,5 +180,6 @@ def call_ended(call: Call, result: Any = None, failure: BaseException | None = N
 
 register(
     Seam("dspy.predict.predict:Predict.__call__", _call, when=lambda: current.get() is not None, layer="overlap"),
+    Seam("dspy.clients.base_lm:BaseLM.__call__", _lm_call, overrides=True, when=_in_pure_function, layer="overlap"),
     Seam("dspy.predict.predict:Predict.acall", _acall, when=lambda: current.get() is not None, layer="overlap"),
 )

@@ -193,7 +193,7 @@ def _is_listener_known(cls: type) -> bool:
 @once
 def is_pure_class(cls: type) -> bool:
     """Whether making an instance only sets its fields."""
-    if cls in (dspy.Prediction, dspy.Example, functools.partial):
+    if cls in (dspy.Prediction, dspy.Example, functools.partial, operator.itemgetter):
         return True
     if issubclass(cls, dspy.Adapter):
         return is_known(cls)

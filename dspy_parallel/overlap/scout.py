@@ -191,6 +191,8 @@ class Scout:
                     result = await start(_awaited(call.target, args, inputs), (), {}, "auto")
                 else:
                     result = await run_in_thread(call.target, tuple(args), inputs)
+                    if call.has_diverged:
+                        raise Halted("a function that is declared @pure calls a predictor or an LM")
         except asyncio.CancelledError:
             return
         except (Exception, Halted) as exc:
