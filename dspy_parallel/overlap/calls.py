@@ -6,6 +6,7 @@ import ast
 import enum
 import functools
 import inspect
+import random
 import types
 from typing import Any, NamedTuple
 
@@ -46,6 +47,9 @@ def call(frame: Frame, node: ast.Call, *, used_up: bool = False) -> Any:
             owner = frame.force_result(owner)  # who else knows it has to be told
         elif node.func.attr in purity.VIEWS and not node.args:
             owner = frame.force(owner)
+        if type(owner) is Pending and owner.is_data:
+            _arguments(frame, node)
+            return frame.scout.unknown(owner.what, is_data=True)
         if type(owner) is Pending and not owner.done and regards.is_known_method(node.func.attr):
             return _call_later(frame, node, owner, node.func.attr)
         callee = frame.force(expressions.attribute(frame, owner, node.func.attr))
@@ -129,7 +133,8 @@ def apply(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) ->
     if purity.is_silent(callee):
         return builtin_calls.tell(frame, args, kwargs)
     if purity.is_harmless(callee):
-        return frame.scout.unknown(f"{_name(callee)}()")
+        is_data = not isinstance(getattr(callee, "__self__", None), random.Random)
+        return frame.scout.unknown(f"`{_name(callee)}()`", is_data=is_data)
     if type(callee) is types.MethodType:
         return _method(frame, callee, args, kwargs)
     if type(callee) is types.BuiltinMethodType and purity.is_builtin(type(callee.__self__)):

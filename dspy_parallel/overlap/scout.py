@@ -95,6 +95,9 @@ class Scout:
 
     def close(self) -> None:
         """The program has ended."""
+        if not self._strands.is_halted:
+            for place, what in self._strands.never_known():
+                self.reasons.append(Reason(place, f"{what} is known only when the program comes to it"))
         self._strands.close()
 
     def step(self) -> None:
@@ -103,9 +106,11 @@ class Scout:
         if self._steps > MAX_STEPS:
             raise Halted("the program computes a lot here, which the scout would do slowly")
 
-    def unknown(self, what: str) -> Pending:
+    def unknown(self, what: str, *, is_data: bool) -> Pending:
         """A value that the scout cannot know."""
-        return Pending(what)
+        value = Pending(what)
+        value.is_unknown, value.is_data = True, is_data
+        return value
 
     # Calls
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextvars
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -44,14 +44,17 @@ class Pending:
         what: What is being waited for, in words.
         boxes: The containers that the value may turn out to be, or to contain.
         guess: The side of an undecided branch that it belongs to.
+        is_unknown: Whether only the program can know it: the time, or chance.
+        is_data: Whether it is known to be a number, a text or the like.
     """
 
-    __slots__ = ("_value", "_waiting", "boxes", "done", "guess", "what")
+    __slots__ = ("_value", "_waiting", "boxes", "done", "guess", "is_data", "is_unknown", "what")
 
     def __init__(self, what: str, boxes: Iterable[Any] = (), guess: Guess | None = None) -> None:
         self.what = what
         self.guess = guess
         self.boxes = tuple(boxes)
+        self.is_unknown = self.is_data = False
         self.done = False
         self._value: Any = None
         self._waiting: list[Strand] = []
@@ -176,6 +179,17 @@ class Strands:
                 return strand.result
         return None
 
+    def never_known(self) -> Iterator[tuple[Any, str]]:
+        """Where strands wait for what only the program can know, and what that is."""
+        made_by = {id(strand.result): strand for strand in self._suspended}
+        for strand in sorted(self._suspended, key=lambda strand: strand.path):
+            awaited = None if strand.guess is not None else strand.waits_for
+            while awaited is not None and not awaited.is_unknown:
+                maker = made_by.get(id(awaited))
+                awaited = None if maker is None else maker.waits_for
+            if awaited is not None:
+                yield strand.place, awaited.what
+
     def wake(self, strands: list[Strand]) -> None:
         """They have what they have waited for."""
         self._ready.extend(strands)
@@ -200,6 +214,7 @@ class Strand:
         place: Where in the source it is.
         result: What it computes.
         guess: The side of an undecided branch that it follows; None if what it does is certain.
+        waits_for: The value that it waits for, or did last.
     """
 
     __slots__ = (
@@ -216,6 +231,7 @@ class Strand:
         "path",
         "place",
         "result",
+        "waits_for",
     )
 
     def __init__(
@@ -238,6 +254,7 @@ class Strand:
         self._finds = False
         self._made = 0
         self._has_waited = False
+        self.waits_for: Pending | None = None
         self.result = result
         self._greenlet = greenlet(self._work)
         self._greenlet.gr_context = strands.copy_context()
@@ -358,6 +375,7 @@ class Strand:
         """Suspend until a value is there; return it."""
         while not pending.done:
             self._has_waited = True
+            self.waits_for = pending
             pending.wait_with(self)
             self._strands.suspended(self)
             getcurrent().parent.switch()  # type: ignore[union-attr]
