@@ -61,11 +61,12 @@ class Run:
     @property
     def requests(self) -> int | None:
         """LM requests that were made; None if there was an LM of which only the calls are seen."""
-        calls, above = self.timeline.lm_calls, lm_calls_above(self.timeline.spans)
+        spans = self.timeline.spans
+        calls, above = [span for span in spans if span.kind == "lm"], lm_calls_above(spans)
         callers = {found.id for call in calls if (found := above[call.id]) is not None}
         if any(not (_REQUESTED & call.facts.keys()) and call.id not in callers for call in calls):
             return None
-        return sum(call.facts.get("requests", 0) for call in calls)
+        return sum(int(call.facts.get("requests", 0)) for call in calls)
 
 
 @dataclass(frozen=True)
@@ -180,10 +181,11 @@ Ways = tuple[tuple[str, str], Call, Callable[[], AsyncCall]]
 
 
 def _module(module: Any) -> Ways:
-    cls, name, forward = type(module), type(module).__qualname__, look_up(module, None)
+    cls, name = type(module), type(module).__qualname__
+    forward, aforward = look_up(module, None), getattr(cls, "aforward", None)
     if hasattr(forward, "__overlap_original__"):
         raise TargetError(f"{name} overlaps already (overlap=True): there is nothing to compare. Take that out.")
-    if forward is None and is_coroutine_function(getattr(cls, "aforward", None)):
+    if forward is None and aforward is not None and is_coroutine_function(aforward):
 
         async def acall(**given: Any) -> Any:
             return await module.acall(**given)  # looked up when it is recorded

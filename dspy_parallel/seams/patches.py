@@ -36,6 +36,9 @@ class _Bound(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
 class Patch(wrapt.FunctionWrapper):  # type: ignore[type-arg]
     """A patched function."""
 
+    _self_seam: Any
+    """The row of the table that it was made for."""
+
     __bound_function_wrapper__ = _Bound
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:

@@ -88,11 +88,12 @@ def _is_initializing(module: ModuleType) -> bool:
 
 def _inside(owner: Any, name: str, passes: Callable[[Seam], bool]) -> tuple[Any, Callable[[Any], None]]:
     """What an attribute holds, inside those of our patches around it that `passes` names; and how to replace it."""
-    value, put = vars(owner).get(name, _MISSING), partial(setattr, owner, name)
-    while type(value) is Patch and passes(value._self_seam):
-        put = partial(setattr, value, "__wrapped__")
+    value: Any = vars(owner).get(name, _MISSING)
+    holder, attribute = owner, name
+    while isinstance(value, Patch) and passes(value._self_seam):
+        holder, attribute = value, "__wrapped__"
         value = value.__wrapped__
-    return value, put
+    return value, partial(setattr, holder, attribute)
 
 
 @dataclass
@@ -255,7 +256,7 @@ class _Table:
                 for seam in seams:
                     self._cover(cls, seam)
 
-        ours = classmethod(__init_subclass__)  # type: ignore[arg-type]
+        ours: Any = classmethod(__init_subclass__)  # type: ignore[arg-type]
 
         def uncover() -> None:
             if vars(base).get("__init_subclass__") is ours and theirs is None:
