@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,15 +13,16 @@ from dspy_parallel import limit
 from dspy_parallel.testing import LMServer
 from tests.chaos.faults import FAULTS, RETRIES, is_faulty, item
 from tests.limits.programs import Answer, InThread, OnLoop
+from tests.testing.dspy_world import ENGINES
 
-NATIVE = importlib.util.find_spec("dspy.clients.execution") is not None
-Outcome = tuple[str, str]
+Outcome = tuple[Any, ...]
 
 
 def outcome_of(result: Any) -> Outcome:
-    """The answer, or the class of the error and its kind, for the texts of DSPy's sync and async errors differ."""
+    """The answer, or the class of the error and what it knows of its cause, for DSPy's sync and async texts differ."""
     if isinstance(result, BaseException):
-        return "error", type(result).__name__
+        facts = (getattr(result, name, None) for name in ("code", "status", "status_code", "provider_code"))
+        return "error", type(result).__name__, *facts
     return "answer", result.answer
 
 
@@ -41,8 +41,9 @@ def as_sync(server: LMServer, lm: Any, numbers: list[int]) -> dict[int, Outcome]
         return dict(zip(numbers, pool.map(call, numbers), strict=True))
 
 
-def make_lm(server: LMServer, timeout: float) -> Any:
-    return dspy.LM("openai/any", cache=False, num_retries=RETRIES, timeout=timeout, **server.lm_kwargs())
+def make_lm(server: LMServer, engine: str | None, timeout: float) -> Any:
+    chosen = {} if engine is None else {"engine": engine}
+    return dspy.LM("openai/any", cache=False, num_retries=RETRIES, timeout=timeout, **server.lm_kwargs(), **chosen)
 
 
 async def bridged(program: Any, lm: Any, count: int, ended: list[int]) -> list[Any]:
@@ -63,15 +64,16 @@ async def bridged(program: Any, lm: Any, count: int, ended: list[int]) -> list[A
     return results
 
 
-def check(server: LMServer, program: Any, count: int, in_flight: int, timeout: float) -> Any:
+def check(server: LMServer, program: Any, engine: str | None, count: int, in_flight: int, timeout: float) -> Any:
     server.configure(faults=FAULTS, latency=0.1)
-    plain = make_lm(server, timeout)
+    plain = make_lm(server, engine, timeout)
     expected = as_sync(server, plain, list(range(count)))
-    if NATIVE:
+    native = engine == "lm15"  # LiteLLM keeps its clients, and their connections
+    if native:
         plain.close()
         server.wait_for(connections=0, timeout=20)
     server.reset_stats()
-    lm = make_lm(server, timeout)
+    lm = make_lm(server, engine, timeout)
     # Stalls hold their places for as long as the timeout: a refused call may wait for several of them.
     held = limit(lm, max_in_flight=in_flight, give_up_after=20.0)
     ended: list[int] = []
@@ -87,8 +89,12 @@ def check(server: LMServer, program: Any, count: int, in_flight: int, timeout: f
     assert stats.completed == count - len(errors), "answered more often than asked"
     assert set(stats.faults) == {"429", "500", "503", "reset", "stall", "truncated"}
     assert (held.in_flight, held.waiting) == (0, 0)
-    if NATIVE:
+    if native:
         server.wait_for(connections=0, timeout=20)
+    assert len(lm.history) == len(plain.history)
+    assert sum(entry["usage"]["total_tokens"] for entry in lm.history) == sum(
+        entry["usage"]["total_tokens"] for entry in plain.history
+    )
     print(
         f"\n{count:,} calls at {in_flight} in flight (server's peak {stats.peak_in_flight}): {len(errors)} ended in "
         f"the error of the sync program, faults {dict(stats.faults)}, {held.refusals} refusals"
@@ -97,18 +103,21 @@ def check(server: LMServer, program: Any, count: int, in_flight: int, timeout: f
 
 
 @pytest.mark.usefixtures("no_leaks")
-@pytest.mark.parametrize("program", [OnLoop, InThread], ids=["loop", "thread"])
-def test_chaos(server: LMServer, program: type[Answer]) -> None:
-    """A small storm, on both engines."""
-    check(server, program(), count=400, in_flight=100, timeout=5.0)
+@pytest.mark.parametrize(
+    ("program", "engine"), [(OnLoop, ENGINES[0]), (InThread, ENGINES[-1])], ids=["loop", "thread"]
+)
+def test_chaos(server: LMServer, program: type[Answer], engine: str | None) -> None:
+    """A small storm, with each engine of ours and, where it has two, each of DSPy's."""
+    check(server, program(), engine, count=400, in_flight=100, timeout=5.0)
 
 
 @pytest.mark.stress
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("no_leaks")
-def test_chaos_10_000(server: LMServer) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_chaos_10_000(server: LMServer, engine: str | None) -> None:
     """The whole of it: 10,000 calls at 500 in flight."""
-    stats = check(server, OnLoop(), count=10_000, in_flight=500, timeout=20.0)
+    stats = check(server, OnLoop(), engine, count=10_000, in_flight=500, timeout=20.0)
     assert stats.peak_in_flight >= 400
 
 

@@ -59,14 +59,17 @@ def check_memory(found: dict[str, Any], warm: float) -> None:
 
 def check_beats(found: dict[str, Any]) -> None:
     calls = found["calls"]
-    busy = []
+    worsts = []
     for name, low, high in (("first", 0.0, 0.1), ("last", 0.9, 1.0)):
         beats = [beat for beat in found["late"] if low * calls < beat[0] <= high * calls]
         late, computed = worst([beat[1] for beat in beats]), worst([beat[2] for beat in beats])
         print(f"{name} tenth: {len(beats)} beats, {late:.1f} ms late at worst, {computed:.1f} ms of it computing")
-        busy.append(computed)
-    # Not the lateness itself: on a machine with other work, that is the other work's. A beat is 10 ms.
-    assert busy[1] <= busy[0] * 1.25 + 10
+        worsts.append((late, computed))
+    # What the loop computes between two beats is ours alone; the lateness may be other work's on this machine. A beat
+    # is 10 ms.
+    (late_first, busy_first), (late_last, busy_last) = worsts
+    assert busy_last <= busy_first * 1.1 + 2
+    assert late_last <= late_first * 1.25 + 5
 
 
 def test_a_short_soak() -> None:
@@ -88,6 +91,7 @@ def test_a_hundred_thousand_calls(engine: str) -> None:
 @pytest.mark.stress
 @pytest.mark.timeout(1800)
 def test_over_http() -> None:
-    found = soaked("--calls", "20000", "--history", "1000", "--http", timeout=1700)
-    assert found["calls"] == 20_000
-    check(found, warm=0.5)  # the client, too, has stores that are full after 10,000 calls
+    """With DSPy's engine as it comes; the client, too, has stores that are full after 10,000 calls."""
+    found = soaked("--calls", "100000", "--http", timeout=1700)
+    assert found["calls"] == 100_000
+    check(found)
