@@ -90,6 +90,20 @@ def test_pickle(plain_or_installed):
     assert asyncio.run(program.acall("q")) == program("q") == "q"
 
 
+@CLASSES
+def test_pickle_of_predictors_is_what_dspy_makes_of_it(cls, plain_or_installed):
+    """Whatever it raises for the plain program, it raises for the decorated one."""
+
+    def outcome(program):
+        try:
+            return type(pickle.loads(pickle.dumps(program))).__name__
+        except Exception as exc:
+            return type(exc)
+
+    plain = outcome(Plain())
+    assert outcome(cls()) == (cls.__name__ if isinstance(plain, str) else plain)
+
+
 def test_cloudpickle_by_value(plain_or_installed):
     program = cloudpickle.loads(cloudpickle.dumps(local_class()()))
     assert_works(program)

@@ -75,7 +75,8 @@ def test_embedders_share_entries(server: LMServer, cache: Any) -> None:
     assert server.stats().requests == 2
 
 
-def test_a_hundred_identical_calls_make_one_request(server: LMServer) -> None:
+@pytest.mark.parametrize("engine", ["loop", "thread", "auto"])
+def test_a_hundred_identical_calls_make_one_request(server: LMServer, engine: Any) -> None:
     dspy.cache.reset_memory_cache()
     lm = an_lm(server)
     server.configure(latency=0.05)
@@ -84,7 +85,7 @@ def test_a_hundred_identical_calls_make_one_request(server: LMServer) -> None:
         with dspy.track_usage() as usage:
             return lm("the same"), usage.get_total_tokens()
 
-    bridged = together(program, 100, engine="loop")
+    bridged = together(program, 100, engine=engine)
     assert server.stats().requests == 1
     history = [entry["usage"] for entry in lm.history]
     dspy.cache.reset_memory_cache()

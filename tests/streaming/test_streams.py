@@ -53,7 +53,8 @@ def test_several_listeners(server: LMServer, engine: Any, adapter: str) -> None:
     assert len(found) > 40, "tokens come one by one"
 
 
-def test_a_hundred_streams_of_one_streamified_program(server: LMServer) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_hundred_streams_of_one_streamified_program(server: LMServer, engine: str | None) -> None:
     """Upstream the listeners' state is shared: tokens of one call end up in another, or nowhere."""
     server.configure(gate=100, words=20)
     stream = dspy.streamify(
@@ -61,7 +62,7 @@ def test_a_hundred_streams_of_one_streamified_program(server: LMServer) -> None:
     )
 
     async def main() -> Any:
-        with dspy.context(lm=lm_of(server)):
+        with dspy.context(lm=lm_of(server, engine)):
             runs = (collect(stream(question=f"Question {n}")) for n in range(100))
             return await asyncio.wait_for(asyncio.gather(*runs), PATIENCE)
 
@@ -71,6 +72,24 @@ def test_a_hundred_streams_of_one_streamified_program(server: LMServer) -> None:
         assert texts(items) == {"answer": prediction(items).answer}
         assert statuses(items) == ["status: asking"]
     assert len({prediction(items).answer for items in found}) == 100
+
+
+def test_many_streams_with_several_listeners(server: LMServer) -> None:
+    """Each call's tokens reach its own listener of the field that they belong to."""
+    server.configure(words=10)
+    given = [StreamListener(signature_field_name=name) for name in ALL if name != "summary"]
+    program = Review()
+    given.append(StreamListener("summary", predict=program.summarize.predict, predict_name="summarize"))
+    stream = dspy.streamify(program, stream_listeners=given)
+
+    async def main() -> Any:
+        with dspy.context(lm=lm_of(server)):
+            return await asyncio.gather(*(collect(stream(text=f"Text {n}")) for n in range(25)))
+
+    for items in asyncio.run(main()):
+        found = texts(items)
+        assert set(found) == set(ALL)
+        assert found["verdict"] == prediction(items).verdict
 
 
 def test_a_streamified_program_can_be_called_again(server: LMServer) -> None:
