@@ -63,7 +63,7 @@ class Outside:
                 continue
             seen.add(id(value))
             if purity.is_box(type(value)):
-                if len(value) <= MAX_ITEMS:
+                if cls not in purity.CONTAINERS or len(value) <= MAX_ITEMS:
                     count += 1
                     self.adopt(value)
                     todo += _items(value)

@@ -1,0 +1,134 @@
+"""Values that are not plain data: the scout leaves them alone, or treats them as Python does."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pydantic
+import pytest
+from dspy.utils.callback import BaseCallback
+
+from dspy_parallel import explain
+from tests.modules.observing import Describer
+from tests.overlap.generated.running import load
+from tests.overlap.lms import TimedLM, always
+from tests.overlap.observing import assert_same, observe
+from tests.overlap.programs_of_values import HEAD, PROGRAMS
+
+each_program = pytest.mark.parametrize("name", PROGRAMS)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    known = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - known:
+        if name.startswith("program_"):
+            del sys.modules[name]
+
+
+def fresh(name: str, directory: Path) -> types.ModuleType:
+    return load(HEAD + PROGRAMS[name][0], directory)
+
+
+_expected: dict[str, Any] = {}
+
+
+def in_sequence(name: str, directory: Path) -> Any:
+    if name not in _expected:
+        module = fresh(name, directory)
+        seen = observe(module.Program, {"x": "word"}, TimedLM(), "sequential", effects=lambda _: module.LOG)
+        assert "exception" not in seen.everything, seen.everything["exception"]
+        _expected[name] = seen
+    return _expected[name]
+
+
+@each_program
+def test_same_as_in_sequence(name: str, directory: Path) -> None:
+    """Output, trace, usage, histories, callbacks, LM calls and effects, on the loop."""
+    module = fresh(name, directory)
+    found = observe(module.Program, {"x": "word"}, TimedLM(), "overlapped", effects=lambda _: module.LOG)
+    assert_same(in_sequence(name, directory), found)
+
+
+class LastOutput(BaseCallback):
+    """What the module that ended last has returned: the program."""
+
+    def on_module_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
+        self.output = outputs
+
+
+@each_program
+def test_same_by_default_and_says_why_it_stops(name: str, directory: Path) -> None:
+    """With the engine that modules have by default: at first in a thread. The reason is that of `explain()`."""
+    expected = in_sequence(name, directory)
+    module = fresh(name, directory)
+    lm, last, trace = TimedLM(latency=always(0.001)), LastOutput(), []
+    with dspy.context(lm=lm, trace=trace, callbacks=[last]), dspy.track_usage() as usage:
+        report = explain(module.Program(), x="word")
+    assert report.exception is None
+    assert last.output.toDict() == expected.value.toDict()
+    assert sorted(lm.requests) == expected.requests
+    assert len(trace) == len(expected.everything["trace"])
+    assert usage.get_total_tokens() == expected.everything["usage"]
+    describe = Describer()
+    assert describe(module.LOG) == expected.everything["effects"]
+    reason = PROGRAMS[name][1]
+    assert reason in " ".join(text for _, text in report.reasons)
+    assert reason or report.reasons == []
+
+
+class Note(pydantic.BaseModel):
+    tags: list[str]
+
+
+class Reader(dspy.Module):
+    """Reads a list and a model, after a call that takes a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = dspy.Predict("x -> y")
+        self.use_list = dspy.Predict("tags: list[str] -> y")
+        self.use_note = dspy.Predict("note -> y")
+        self.tags, self.note = ["a"], Note(tags=["a"])
+
+    def forward(self, x: str) -> Any:
+        first = self.first(x=x).y
+        return dspy.Prediction(y=[first, self.use_list(tags=self.tags).y, self.use_note(note=self.note).y])
+
+
+class Change(BaseCallback):
+    """Changes both from outside, once."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.outputs: list[Any] = []
+
+    def on_module_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
+        if not self.outputs:
+            self.reader.tags.append("z")
+            self.reader.note.tags.append("z")
+        self.outputs.append(outputs)
+
+
+def test_objects_that_are_changed_from_outside() -> None:
+    """After the scout has seen them: the calls that it has made are discarded and counted, the right ones are made."""
+
+    def changed(run: Any) -> tuple[Any, TimedLM, Any]:
+        reader, lm = Reader(), TimedLM(latency=always(0.01))
+        change = Change(reader)
+        with dspy.context(lm=lm, callbacks=[change]):
+            report = run(reader, x="word")
+        return change.outputs[-1], lm, report
+
+    expected, in_turn, _ = changed(lambda reader, **inputs: reader(**inputs))
+    found, early, report = changed(explain)
+    assert found.toDict() == expected.toDict()
+    assert report.discarded == 2
+    assert set(in_turn.requests) < set(early.requests)
+    assert len(early.requests) == 3 + 2
