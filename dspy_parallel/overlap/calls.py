@@ -216,7 +216,7 @@ def _read(frame: Frame, method: types.MethodType, args: list[Any], kwargs: dict[
 
 
 def _instance(frame: Frame, cls: type, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    if not purity.is_pure_class(cls):
+    if not purity.is_pure_class(cls) and purity.declared(cls) != "pure":
         raise Halted(f"making a {cls.__qualname__} may have effects")
     if (cls in purity.RECORDS and not args) or cls is functools.partial:
         return cls(*args, **kwargs)

@@ -21,11 +21,12 @@ def pure(target: T, /) -> T:
     With `overlap=True`, a call of it is made as soon as its inputs are known, and the program takes the result when
     it comes to the call. So its result must depend on its inputs alone. A function that calls a predictor or an LM is
     not pure: what comes after it runs in sequence. Declare a module instead, whose calls are followed. An LM class
-    that is declared so answers by the request alone, and not by the order of calls. Outside of overlapped programs
-    nothing changes.
+    that is declared so answers by the request alone, and not by the order of calls; a Pydantic model has validators
+    that may run twice. Outside of overlapped programs nothing changes.
 
     Args:
-        target: A function, a class or instance of `dspy.Module`, or of `dspy.BaseLM` with an `aforward()`.
+        target: A function, a class or instance of `dspy.Module`, or of `dspy.BaseLM` with an `aforward()`; a class of
+            Pydantic models.
 
     Returns:
         The class or instance itself; for a function, one with the same signature.

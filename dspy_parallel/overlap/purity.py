@@ -195,7 +195,7 @@ def is_pure_class(cls: type) -> bool:
     """Whether making an instance only sets its fields."""
     if cls in (dspy.Prediction, dspy.Example, functools.partial, operator.itemgetter):
         return True
-    if issubclass(cls, dspy.Adapter):
+    if issubclass(cls, (dspy.Adapter, BaseException)):
         return is_known(cls)
     if issubclass(cls, enum.Enum):
         return (

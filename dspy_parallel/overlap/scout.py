@@ -14,7 +14,7 @@ from dspy.dsp.utils.settings import settings
 from dspy.utils.usage_tracker import UsageTracker
 
 from ..bridge import run_in_thread, start
-from . import calls, expressions, purity
+from . import calls, expressions, purity, replies
 from .entrance import Overlap
 from .frame import Frame, reachable
 from .outside import Outside, private_copy
@@ -124,12 +124,19 @@ class Scout:
             positional = [inner.ready(value) for value in args]
             expressions.check_plain(named, positional, as_text=True)
             known, positional = private_copy(named), private_copy(positional)
-            return self._make(strand, target, positional, known, place)
+            reason = replies.why_not(inner, target.signature) if type(target) is dspy.Predict else None
+            return self._make(strand, target, positional, known, place, reason)
 
         return frame.strand.fork(work, f"the call on line {place[1]}", reachable([*args, *kwargs.values()]))
 
     def _make(
-        self, strand: Strand, target: Any, args: list[Any], inputs: dict[str, Any], place: tuple[str, int]
+        self,
+        strand: Strand,
+        target: Any,
+        args: list[Any],
+        inputs: dict[str, Any],
+        place: tuple[str, int],
+        reason: str | None,
     ) -> Pending:
         self._steps = 0
         path = strand.next_path()
@@ -139,7 +146,8 @@ class Scout:
         call = Call("scout", target, private_copy(wanted), path, place, outcome=outcome)
         context = self._context.copy()
         call.is_whole = isinstance(target, dspy.Module) and not is_predictor
-        reason = None if not is_predictor else context.run(self._why_not, strand, target, inputs)
+        if is_predictor and reason is None:
+            reason = context.run(self._why_not, strand, target, inputs)
         call.is_issued = reason is None
         if strand.guess is not None:
             return self._suppose(call, strand, args, inputs, context)

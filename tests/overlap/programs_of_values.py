@@ -1,6 +1,7 @@
 """Programs with values that are not plain data: iterators, operators of their own, objects that others change.
 
-Each is the body of a module, and a part of the reason for which the scout ends there; empty if it need not end.
+Each is the body of a module, and a part of the reason for which the scout ends there; empty if it need not end,
+None if that depends on who is first.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def _body(text: str) -> str:
 
 _ITERATOR = "not used up where it is made"
 
-PROGRAMS: dict[str, tuple[str, str]] = {
+PROGRAMS: dict[str, tuple[str, str | None]] = {
     # Iterators
     "generator_with_break": (
         _body("""
@@ -494,7 +495,7 @@ class Program(Base):
     def forward(self, x):
         return dspy.Prediction(y=[self.a(x=search(x)).y, self.b(x=search(x)).y], n=len(LOG))
 """,
-        "",
+        None,
     ),
     "printed_object": (
         """
@@ -835,6 +836,60 @@ class Program(Base):
         return dspy.Prediction(y=[asked(x), asked(x + "2"), self.b(x=x).y])
 """,
         "@pure calls a predictor or an LM",
+    ),
+    "validators_without_effects": (
+        """
+class Item(pydantic.BaseModel):
+    name: str
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def tidied(cls, value):
+        if len(value) > 1000:
+            raise ValueError("too long")
+        return value.strip().title()
+
+
+class Find(dspy.Signature):
+    x: str = dspy.InputField()
+    found: list[Item] = dspy.OutputField()
+
+
+class Program(Base):
+    def setup(self):
+        self.find = dspy.Predict(Find)
+
+    def forward(self, x):
+        return dspy.Prediction(y=[[each.name for each in self.find(x=f"{x}{i}").found] for i in range(2)])
+""",
+        "",
+    ),
+    "validators_with_effects": (
+        """
+class Item(pydantic.BaseModel):
+    name: str
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def noted(cls, value):
+        LOG.append(value)
+        return value
+
+
+class Find(dspy.Signature):
+    x: str = dspy.InputField()
+    found: list[Item] | None = dspy.OutputField()
+
+
+class Program(Base):
+    def setup(self):
+        self.find = dspy.Predict(Find)
+
+    def forward(self, x):
+        first = self.find(x=x).found
+        return dspy.Prediction(y=[first[0].name, self.a(x="1").y, self.b(x="2").y])
+""",
+        "making a Item from a reply may have effects",
     ),
     # Patterns
     "patterns": (
