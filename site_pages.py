@@ -1,7 +1,8 @@
 """Pages of the documentation's site that live elsewhere in the repository, and links between these and `docs/`.
 
 The README is the site's first page. So that it and the pages read well in the repository, too, links are written as
-paths of files there; here they become links of the site. Links to source files become their paths.
+paths of files there; here they become links of the site. Links to source files become their paths; a link to nothing
+ends the build.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent
@@ -43,6 +45,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         if not path:
             return found[0]
         target = posixpath.normpath(posixpath.join(posixpath.dirname(origin), path))
+        if not (ROOT / target).exists():
+            raise PluginError(f"{origin} links to {path}, which does not exist.")
         inside = PAGES.get(target, target.removeprefix("docs/") if target.startswith("docs/") else None)
         if inside is None:
             return text if not (ROOT / target).is_dir() and text.startswith("`") else f"{text} (`{target}`)"

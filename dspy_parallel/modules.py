@@ -15,8 +15,8 @@ from .bridge import Engine, check_engine
 from .errors import DecorationError, described
 from .generated import check_module, give_twins, is_coverable, look_up, make_aforward, remove_overlap, replaces_call
 from .overlap.entrance import Overlap
-from .seams import Seam, parallelizer
-from .seams.table import register
+from .seams import parallelizer
+from .seams.table import Seam, register
 
 __all__ = ["AsyncModuleMixin", "async_module", "install", "uninstall"]
 

@@ -4,6 +4,8 @@
     python -m tests.examples dspy_parallel.modules   every docstring example of a module, each in its own
 
 `dspy.LM("openai/…")` in an example talks to a loopback server, so that examples read as a user would write them.
+Several targets run one after the other, each in a fork: none sees what another did, and all share what takes longest,
+the imports.
 """
 
 from __future__ import annotations
@@ -13,16 +15,24 @@ import asyncio
 import doctest
 import importlib
 import inspect
+import multiprocessing
 import os
 import re
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "examples/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+"""Everything that is written for readers."""
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```[ ]*$", re.MULTILINE | re.DOTALL)
 _SECTION = re.compile(r"^(?P<indent> *)Examples?:[ ]*\n(?P<body>(?:(?P=indent)[ ]+[^\n]*\n|[ ]*\n)+)", re.MULTILINE)
@@ -63,6 +73,22 @@ def blocks(text: str) -> list[Block]:
     ]
 
 
+def named(page: Path) -> str:
+    """A page's path in the repository."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks_of(page: Path, language: str) -> list[Block]:
+    """A page's fenced blocks in one language."""
+    return [block for block in blocks(page.read_text(encoding="utf-8")) if block.info.split()[:1] == [language]]
+
+
+def code_of(text: str) -> str:
+    """Everything in a Markdown text, or in the example of a docstring, that is run as a test."""
+    prompts = re.findall(r"^ *(?:>>>|\.\.\.) (.*)$", text, re.MULTILINE)
+    return "\n".join([*(block.text for block in blocks(text) if block.is_run), *prompts])
+
+
 def example_of(thing: object) -> str | None:
     """The text under `Example:` in a docstring, without its indentation."""
     found = _SECTION.search((inspect.getdoc(thing) or "") + "\n")
@@ -91,9 +117,17 @@ def run_block(source: str, filename: str, line: int, namespace: dict[str, Any]) 
         asyncio.run(result)
 
 
+def new_main(file: str | None = None) -> dict[str, Any]:
+    """The namespace of a new `__main__`, in whose file, if it has one, `inspect` looks for what blocks define."""
+    module = sys.modules["__main__"] = ModuleType("__main__")
+    if file is not None:
+        module.__file__ = file
+    return vars(module)
+
+
 def run_file(path: Path) -> None:
     """Run every Python block of a Markdown file in one namespace."""
-    namespace: dict[str, Any] = {"__name__": "__main__"}
+    namespace = new_main(str(path))
     for block in blocks(path.read_text(encoding="utf-8")):
         if block.is_run:
             run_block(block.text, str(path), block.line, namespace)
@@ -109,7 +143,7 @@ def run_docstrings(module: ModuleType) -> int:
         try:
             fenced = [block for block in blocks(example) if block.is_run]
             for block in fenced:
-                run_block(block.text, f"<example of {module.__name__}.{name}>", block.line, {"__name__": "__main__"})
+                run_block(block.text, f"<example of {module.__name__}.{name}>", block.line, new_main())
             if not fenced and ">>>" in example:
                 parsed = doctest.DocTestParser().get_doctest(example, dict(vars(module)), name, None, None)
                 runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
@@ -121,21 +155,39 @@ def run_docstrings(module: ModuleType) -> int:
     return failed
 
 
+def run_target(target: str) -> None:
+    """Run the examples of a Markdown file or a module; exits with 1 if a docstring example failed."""
+    if target.endswith(".md"):
+        run_file(Path(target))
+    elif run_docstrings(importlib.import_module(target)):
+        sys.exit(1)
+
+
+def run_in_forks(targets: Sequence[str]) -> int:
+    """The number of targets that failed."""
+    failed = 0
+    for target in targets:
+        process = multiprocessing.get_context("fork").Process(target=run_target, args=(target,), name=target)
+        process.start()
+        process.join()
+        failed += process.exitcode != 0
+    return failed
+
+
 def main(*targets: str) -> int:
-    """Run the examples of Markdown files or modules, one after the other."""
+    """Run the examples of Markdown files or modules; the number of targets that failed."""
     from dspy_parallel.testing import LMServer
 
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     with LMServer() as server:
         os.environ["OPENAI_API_BASE"] = os.environ["OPENAI_BASE_URL"] = server.api_base
         os.environ["OPENAI_API_KEY"] = "not-needed"
-        failed = 0
-        for target in targets:
-            if target.endswith(".md"):
-                run_file(Path(target))
-            else:
-                failed += run_docstrings(importlib.import_module(target))
-    return failed
+        if len(targets) == 1:
+            run_target(*targets)
+            return 0
+        for module in ("dspy", "litellm", "langgraph.graph"):
+            importlib.import_module(module)
+        return run_in_forks(targets)
 
 
 if __name__ == "__main__":

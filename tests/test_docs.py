@@ -1,31 +1,20 @@
-"""The documentation works: its Python runs, its commands exist, its links lead somewhere."""
+"""The documentation works: its Python runs, its links lead somewhere, and it is built into a site."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.examples import Block, blocks, example_of
+from tests.examples import PAGES, ROOT, blocks, blocks_of, code_of, named
 
 pytestmark = pytest.mark.once
-
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
-    (ROOT / "docs").rglob("*.md")
-)
-PACKAGE = ROOT / "dspy_parallel"
-
-
-def named(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
 
 
 def run_examples(*targets: str) -> None:
@@ -35,51 +24,23 @@ def run_examples(*targets: str) -> None:
         env=os.environ | {"PYTHONFAULTHANDLER": "1"},
         capture_output=True,
         text=True,
-        timeout=100 if len(targets) == 1 else 280,
+        timeout=280,
         check=False,
     )
-    assert done.returncode == 0, f"{' '.join(targets)}:\n{done.stdout}\n{done.stderr}"
-
-
-def runs(page: Path) -> bool:
-    return any(block.is_run for block in blocks(page.read_text(encoding="utf-8")))
-
-
-def leaves_the_process_as_it_was(page: Path) -> bool:
-    return not re.search(r"\b(configure|install|start)\(", page.read_text(encoding="utf-8"))
-
-
-def own_commands(page: Path) -> list[tuple[Block, list[str]]]:
-    """Every `$ dspy-parallel …` line of the console blocks of a page, split into words."""
-    found = []
-    for block in blocks(page.read_text(encoding="utf-8")):
-        if block.info.split()[:1] != ["console"]:
-            continue
-        for line in block.text.splitlines():
-            for command in re.split(r"&&|;|\|", line.removeprefix("$ ")) if line.startswith("$ ") else []:
-                words = shlex.split(command, comments=True)
-                if words and Path(words[0]).name == "dspy-parallel":
-                    found.append((block, words[1:]))
-    return found
-
-
-@pytest.mark.parametrize("page", [p for p in PAGES if runs(p) and not leaves_the_process_as_it_was(p)], ids=named)
-def test_python_blocks_run(page):
-    run_examples(str(page))
+    assert done.returncode == 0, f"{done.returncode} of {' '.join(targets)}:\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.mark.timeout(300)
-def test_python_blocks_run_of_pages_that_share_a_process():
-    """The imports take longer than most pages do."""
-    run_examples(*(str(page) for page in PAGES if runs(page) and leaves_the_process_as_it_was(page)))
+def test_python_blocks_run():
+    run_examples(*(str(page) for page in PAGES if code_of(page.read_text(encoding="utf-8"))))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_blocks_that_are_not_run_say_why(page):
     silent = [
         f"{named(page)}:{block.line}"
-        for block in blocks(page.read_text(encoding="utf-8"))
-        if block.is_python and not block.is_run and not block.has_reason
+        for block in blocks_of(page, "python")
+        if not block.is_run and not block.has_reason
     ]
     assert not silent, f"a `no-run` block begins with `# not run: <reason>`: {silent}"
 
@@ -87,7 +48,7 @@ def test_blocks_that_are_not_run_say_why(page):
 def modules_with_examples() -> list[str]:
     """Modules of the package whose text has an `Example:` section, found without importing them."""
     found = []
-    for file in sorted(PACKAGE.rglob("*.py")):
+    for file in sorted((ROOT / "dspy_parallel").rglob("*.py")):
         if re.search(r"^ *Examples?: *$", file.read_text(encoding="utf-8"), re.MULTILINE):
             parts = file.relative_to(ROOT).with_suffix("").parts
             if parts[-1] not in ("__main__", "cli"):
@@ -95,25 +56,9 @@ def modules_with_examples() -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("module", modules_with_examples())
-def test_docstring_examples_run(module):
-    run_examples(module)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=named)
-def test_commands_of_our_own_exist(page):
-    if importlib.util.find_spec("dspy_parallel.cli") is None:
-        pytest.skip("no command line yet")
-    for subcommand in sorted({words[0] for _, words in own_commands(page) if words and not words[0].startswith("-")}):
-        done = subprocess.run(
-            [sys.executable, "-m", "dspy_parallel.cli", subcommand, "--help"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, f"{named(page)}: no such command: dspy-parallel {subcommand}\n{done.stderr}"
+@pytest.mark.timeout(300)
+def test_docstring_examples_run():
+    run_examples(*modules_with_examples())
 
 
 def links(page: Path) -> list[str]:
@@ -142,21 +87,6 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(target), f"{named(page)} links to {link}: no such heading"
 
 
-def test_every_public_name_is_in_the_reference_with_an_example():
-    """In its docstring, or on its page."""
-    import dspy_parallel
-    from dspy_parallel import langgraph, testing
-
-    public = {name: getattr(dspy_parallel, name) for name in dspy_parallel.__all__}
-    for module, prefix in ((langgraph, "langgraph"), (testing, "testing")):
-        public |= {f"{prefix}.{name}": getattr(module, name) for name in module.__all__}
-    for page in sorted((ROOT / "docs" / "api").glob("*.md")):
-        for name in re.findall(r"^::: dspy_parallel\.(\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
-            thing = public.pop(name, None)
-            assert thing is None or example_of(thing) or runs(page), f"{named(page)}: {name} has no example"
-    assert not public, f"in docs/api there is nothing about {sorted(public)}"
-
-
 def test_the_site_is_built_without_warnings(tmp_path):
     """With links and anchors checked by MkDocs."""
     pytest.importorskip("mkdocs")
@@ -176,19 +106,38 @@ def test_the_site_is_built_without_warnings(tmp_path):
     assert 'id="dspy_parallel.async_module"' in api
 
 
-def test_ci_runs_the_test_command_of_the_readme():
-    """`.ci/run` and the README must not drift apart: what a newcomer types is what is checked."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = [
-        line.removeprefix("$ ")
-        for block in blocks(readme)
-        if block.info.split()[:1] == ["console"]
-        for line in block.text.splitlines()
-        if line.startswith("$ ") and "-m pytest" in line
-    ]
-    assert len(commands) == 1, "the README has exactly one test command"
-    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
-    assert f"TEST_COMMAND={shlex.quote(commands[0])}" in ci or f'TEST_COMMAND="{commands[0]}"' in ci
+def test_every_promise_about_speed_has_its_test_and_every_test_its_promise():
+    """In the table of docs/benchmarks.md; and the page has all parts of the command."""
+    from benchmarks.__main__ import PARTS
+
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    rows = re.search(r"^\| Promise \| Test \|\n(?:\|.*\n)+", page, re.MULTILINE)
+    assert rows is not None
+    promised = re.findall(r"`(test_\w+)(…?)`", rows[0])
+    tests = set()
+    for file in sorted((ROOT / "tests" / "bench").glob("test_*.py")):
+        text = file.read_text(encoding="utf-8")
+        if re.search(r"^pytestmark = .*mark\.bench", text, re.MULTILINE):
+            tests |= set(re.findall(r"^(?:async )?def (test_\w+)", text, re.MULTILINE))
+        else:
+            tests |= set(re.findall(r"^@pytest\.mark\.bench\n(?:@.*\n)*(?:async )?def (test_\w+)", text, re.MULTILINE))
+    found = [{test for test in tests if test == name or (more and test.startswith(name))} for name, more in promised]
+    assert [name for (name, _), those in zip(promised, found, strict=True) if not those] == []
+    assert tests - set().union(*found) == set()
+    assert f"The parts are {', '.join(f'`{part}`' for part in PARTS[:-1])} and `{PARTS[-1]}`." in page
+
+
+def test_links_that_lead_nowhere_end_the_build():
+    """Those to files become text: the site does not have them."""
+    pytest.importorskip("mkdocs")
+    import site_pages
+
+    def on_site(markdown: str) -> str:
+        return site_pages.on_page_markdown(markdown, SimpleNamespace(file=SimpleNamespace(src_uri="ray.md")))
+
+    assert on_site("[here](batch.md#files), [there](../tox.ini)") == "[here](batch.md#files), there (`tox.ini`)"
+    with pytest.raises(site_pages.PluginError, match=r"docs/ray.md links to ../tx.ini, which does not exist"):
+        on_site("[there](../tx.ini)")
 
 
 class TestBlocks:
@@ -208,6 +157,17 @@ class TestBlocks:
         page.write_text("```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n")
         with pytest.raises(AssertionError, match=r'page\.md", line 6'):
             run_examples(str(page))
+
+    def test_each_of_several_runs_by_itself_and_one_that_fails_is_named(self, tmp_path):
+        pages = [tmp_path / "first.md", tmp_path / "second.md", tmp_path / "third.md"]
+        leaves, looks = "import sys\nsys.left = 1\n", "import sys\nassert not hasattr(sys, 'left')\nprint('looked')\n"
+        for page, text in zip(pages, (leaves, "1 / 0\n", looks), strict=True):
+            page.write_text(f"```python\n{text}```\n")
+        program = "import sys; from tests.examples import run_in_forks; sys.exit(run_in_forks(sys.argv[1:]))"
+        command = [sys.executable, "-c", program, *map(str, pages)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout) == (1, "looked\n")
+        assert re.search(r'second\.md", line 2', done.stderr)
 
     def test_a_failing_docstring_example_fails(self, tmp_path, monkeypatch):
         (tmp_path / "documented.py").write_text(

@@ -6,18 +6,21 @@ import ast
 import dataclasses
 import importlib.util
 import inspect
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import dspy_parallel
-from tests.examples import example_of
+from tests.examples import ROOT, code_of, example_of
 
 pytestmark = pytest.mark.once
 
 PACKAGE = Path(dspy_parallel.__file__).parent
 
+# Where users import from. What other packages list in `__all__` is for the rest of this one.
 PUBLIC_MODULES = [
     name
     for name in (
@@ -87,6 +90,30 @@ def test_public_names_are_documented(module, name):
     if inspect.isclass(thing) and (issubclass(thing, BaseException) or dataclasses.is_dataclass(thing)):
         return  # raised or returned by what has the example
     assert example_of(thing), f"{module}.{name} has no Example: section"
+
+
+def reference() -> dict[str, Path]:
+    """What has a place in docs/api, with its page."""
+    pages = sorted((ROOT / "docs" / "api").glob("*.md"))
+    listed = [(name, p) for p in pages for name in re.findall(r"^::: (\S+)$", p.read_text("utf-8"), re.MULTILINE)]
+    twice = [name for name, times in Counter(name for name, _ in listed).items() if times > 1]
+    assert not twice, f"documented twice: {twice}"
+    return dict(listed)
+
+
+@pytest.mark.parametrize(("module", "name"), public_names())
+def test_public_names_are_in_the_reference_and_in_an_example_that_runs(module, name):
+    """In a block of the page, or in the docstring; under its shortest name if it has several.
+
+    What needs Ray is run by tests/ray.
+    """
+    thing = getattr(importlib.import_module(module), name)
+    is_short = getattr(dspy_parallel, name, None) is thing
+    page = reference().get(f"dspy_parallel.{name}" if is_short else f"{module}.{name}")
+    assert page is not None, f"in docs/api there is nothing about {module}.{name}"
+    example = example_of(thing) or ""
+    shown = code_of(page.read_text(encoding="utf-8")) + (code_of(example) if name != "map_dataset" else example)
+    assert re.search(rf"\b{name}\b", shown), f"no example has {name}: {page.name} neither"
 
 
 def test_every_error_has_one_base():

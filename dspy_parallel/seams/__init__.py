@@ -27,7 +27,7 @@ from . import (  # noqa: F401
     tools,
     tracebacks,
 )
-from .table import Seam, add_seam, install, uninstall
+from .table import add_seam, install, uninstall
 from .tools import loop_safe
 
-__all__ = ["Seam", "add_seam", "install", "loop_safe", "uninstall"]
+__all__ = ["add_seam", "install", "loop_safe", "uninstall"]
