@@ -89,6 +89,17 @@ class Extractor(dspy.Module):
             return self.extractor(**inputs)
 
 
+class Asking(dspy.Module):
+    """Nothing but an LM call."""
+
+    def __init__(self, lm: Any) -> None:
+        super().__init__()
+        self.lm = lm
+
+    def forward(self, text: str) -> Any:
+        return self.lm(text)
+
+
 INPUTS = {"branch_intent": "test", "selected_label": "Idea", "properties": ["created_at"]}
 
 
@@ -116,6 +127,24 @@ def test_verification_2_parallel_execution(lm_server_factory: Any, engine: Any, 
     results = asyncio.run(all_at_once())
     assert len(results) == 3
     assert server.stats().peak_in_flight == 3
+
+
+# Clients keep connections open, about which uvloop warns when it is closed. As an error, that would keep it open.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_on_every_event_loop(lm_server: LMServer, run_here: Any, engine: Any, no_leaks: None) -> None:
+    """Two requests that have to be in flight at once, from the loop and from threads."""
+    lm = make_lm(lm_server, engine)
+    expected = [lm("Say 0"), lm("Say 1")]
+
+    async def main() -> Any:
+        for way in ("loop", "thread"):
+            lm_server.configure(gate=2)
+            program = async_module(engine=way)(type("Asking", (Asking,), {}))(lm)
+            both = asyncio.gather(*(program.acall(f"Say {n}") for n in range(2)))
+            assert await asyncio.wait_for(both, 60) == expected
+
+    run_here(main)
 
 
 def test_they_take_as_long_as_the_longest(lm_server_factory: Any) -> None:
