@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from langchain_core.language_models.fake_chat_models import FakeMessagesListChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
-from langchain_core.tools import tool
+from langchain_core.tools import InjectedToolCallId, tool
 from langchain_core.tracers.base import BaseTracer
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_config, get_stream_writer
@@ -398,10 +398,12 @@ def test_react_agent() -> None:
         def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
             return self
 
+    # Messages that have ids: others get one while a thread of stock invoke() may be saving them.
+
     @tool
-    def add(a: int, b: int) -> int:
+    def add(a: int, b: int, tool_call_id: Annotated[str, InjectedToolCallId]) -> Any:
         """Add."""
-        return a + b
+        return ToolMessage(str(a + b), tool_call_id=tool_call_id, id="2")
 
     def build() -> Any:
         call: Any = {"name": "add", "args": {"a": 1, "b": 2}, "id": "1", "type": "tool_call"}
@@ -410,7 +412,7 @@ def test_react_agent() -> None:
             warnings.simplefilter("ignore")  # it has been deprecated for another package's
             return prebuilt.create_react_agent(model, [add], checkpointer=InMemorySaver())
 
-    seen = assert_same(build, [{"messages": [("user", "1 + 2?")]}])
+    seen = assert_same(build, [{"messages": [HumanMessage("1 + 2?", id="1")]}])
     assert "content='3'" in seen.states[-1]
     assert "content='three'" in seen.states[-1]
 

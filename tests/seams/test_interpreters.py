@@ -76,8 +76,10 @@ def _fake_execute(self: Any, code: str, variables: Any = None) -> Any:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSandbox]:
-    """Executes nothing; patched below the seam."""
+    """Executes nothing; patched below the seams."""
     patch = vars(dspy.PythonInterpreter)["execute"]
+    while type(patch.__wrapped__) is type(patch):
+        patch = patch.__wrapped__
     monkeypatch.setattr(patch, "__wrapped__", _fake_execute)
     yield FakeSandbox()
     monkeypatch.undo()
