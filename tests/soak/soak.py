@@ -60,16 +60,17 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-async def beat(late: list[tuple[int, float, float]], done: list[int]) -> None:
+async def beat(late: list[tuple[int, float, float]], done: list[int], memory: list[tuple[int, float]]) -> None:
     """Note, a hundred times a second, how late the loop is.
 
     With the calls made by then, and how long the loop's thread has computed meanwhile: that part of it is ours, the
-    rest may be other processes'.
+    rest may be other processes'. A look at memory collects garbage first: that is the soak's doing.
     """
     while True:
-        start, computed = time.perf_counter(), time.thread_time()
+        looks, start, computed = len(memory), time.perf_counter(), time.thread_time()
         await asyncio.sleep(BEAT_SECONDS)
-        late.append((done[0], time.perf_counter() - start - BEAT_SECONDS, time.thread_time() - computed))
+        if len(memory) == looks:
+            late.append((done[0], time.perf_counter() - start - BEAT_SECONDS, time.thread_time() - computed))
 
 
 async def soak(program: Any, calls: int, in_flight: int) -> dict[str, Any]:
@@ -85,7 +86,7 @@ async def soak(program: Any, calls: int, in_flight: int) -> dict[str, Any]:
                 gc.collect()
                 memory.append((done[0], resident()))
 
-    heart = asyncio.create_task(beat(late, done))
+    heart = asyncio.create_task(beat(late, done, memory))
     start = time.perf_counter()
     await asyncio.gather(*(work() for _ in range(in_flight)))
     heart.cancel()

@@ -91,7 +91,7 @@ def test_a_hundred_thousand_calls(engine: str) -> None:
 @pytest.mark.stress
 @pytest.mark.timeout(1800)
 def test_over_http() -> None:
-    """With DSPy's engine as it comes; the client, too, has stores that are full after 10,000 calls."""
-    found = soaked("--calls", "100000", "--http", timeout=1700)
+    """The client, too, has stores that are full after 10,000 calls; a collection visits the history's large entries."""
+    found = soaked("--calls", "100000", "--history", "1000", "--http", timeout=1700)
     assert found["calls"] == 100_000
     check(found)
