@@ -13,7 +13,7 @@ import dspy
 from dspy.dsp.utils.settings import Settings
 
 from . import inert, purity
-from .frame import Frame
+from .frame import Frame, reachable
 from .inert import SCALARS, is_known, runs_on_access
 from .outside import MISSING, NOT_STATE, is_written_plainly
 from .strands import Halted
@@ -172,6 +172,7 @@ def put(frame: Frame, owner: Any, name: str, value: Any) -> None:
         def change() -> None:
             owner._store[name] = value
 
+        frame.put_into(owner, value)
         frame.touch(owner, change, f"`.{name}`", writing=True)
         return
     if frame.strand.guess is not None:
@@ -182,5 +183,8 @@ def put(frame: Frame, owner: Any, name: str, value: Any) -> None:
         if not is_written_plainly(type(owner), name):
             raise Halted(f"setting `{name}` of {type(owner).__qualname__} runs code")
         vars(owner)[name] = value
+        frame.put_into(owner, value)
         return
+    frame.scout.verdicts.known.clear()
+    frame.scout.outside.share(reachable([value]))
     frame.scout.outside.write(owner, name, value)

@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from . import attributes, calls, expressions, purity, streams
+from . import attributes, calls, contents, expressions, purity, streams
 from .facts import MUTATORS, facts_of
 from .frame import Frame, LocalFunction, children, reachable
 from .inert import SCALARS, is_known, runs_on_access
@@ -122,7 +122,7 @@ def _rearranged(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, An
     if callee is dict:
         return _dict(frame, args, kwargs)
     if callee in (list, tuple):
-        return callee(expressions.iterate(frame, args[0])) if args else callee()
+        return callee(contents.iterate(frame, args[0])) if args else callee()
     raise Halted(f"`{callee.__name__}` is not understood here")
 
 
@@ -131,7 +131,7 @@ def _set(frame: Frame, *args: Any) -> set[Any]:
         frame.strand.touch(args[0])
         expressions.check_plain(*args[0])
         return set(args[0])
-    items = frame.ready(expressions.iterate(frame, args[0])) if args else []
+    items = frame.ready(contents.iterate(frame, args[0])) if args else []
     expressions.check_plain(*items)
     return frame.scout.outside.made_set(items)
 
@@ -140,19 +140,20 @@ _DICTS = tuple(cls for cls in purity.BOXES if issubclass(cls, dict))
 
 
 def _check_classes(classes: Any) -> None:
-    """Whether `isinstance()` runs code of the user's."""
+    """Refuse classes that decide by themselves what is an instance of theirs."""
     for cls in classes if type(classes) is tuple else (classes,):
+        kind: Any = type(cls)
         if type(cls) is tuple:
             _check_classes(cls)
         elif (
             not isinstance(cls, (type, types.UnionType))
-            or not (type(cls) in (type, types.UnionType, enum.EnumMeta) or is_known(type(cls)))
-            or (type(cls) is abc.ABCMeta and "__subclasshook__" in vars(cls) and not _is_abstract(cls))
+            or not (kind in (type, types.UnionType, enum.EnumMeta) or is_known(kind))
+            or (kind is abc.ABCMeta and "__subclasshook__" in vars(cls) and not _is_abstract(cls))
         ):
             raise Halted("whether it is an instance is said by code of your own")
 
 
-def _is_abstract(cls: type) -> bool:
+def _is_abstract(cls: Any) -> bool:
     return getattr(collections.abc, cls.__name__, None) is cls or is_known(cls)
 
 
@@ -160,11 +161,11 @@ def _dict(frame: Frame, args: list[Any], kwargs: dict[str, Any]) -> dict[Any, An
     result: dict[Any, Any] = {}
     if args and type(args[0]) in _DICTS:
         frame.strand.touch(args[0])
-        expressions.check_plain(*expressions.keys_to_compare(args[0]))
+        expressions.check_plain(*contents.keys_to_compare(args[0]))
         result.update(args[0])
     elif args:
-        for pair in expressions.iterate(frame, args[0]):
-            key, value = expressions.iterate(frame, pair)
+        for pair in contents.iterate(frame, args[0]):
+            key, value = contents.iterate(frame, pair)
             known = frame.ready(key)
             expressions.check_plain(known)
             result[known] = value
@@ -201,6 +202,7 @@ def method(frame: Frame, callee: types.BuiltinMethodType, args: list[Any], kwarg
         inner = frame.at(strand)
         given = _given(inner, owner, name, args)
         strand.touch(owner, writing=True)
+        inner.put_into(owner, *given)
         if type(owner) is set and (name == "pop" or any(type(each) in (set, frozenset) for each in given)):
             if name == "pop" and not frame.scout.outside.is_made_set(owner) and len(owner) > 1:
                 raise Halted("the order in a set is only known when the program comes to it")
@@ -216,7 +218,7 @@ def _given(frame: Frame, owner: Any, name: str, args: list[Any]) -> list[Any]:
     if type(owner) is not list or name == "remove":
         for each in given:
             if isinstance(each, dict):
-                expressions.check_plain(*expressions.keys_to_compare(each))
+                expressions.check_plain(*contents.keys_to_compare(each))
             elif isinstance(owner, (set, dict)) and name not in ("setdefault", "pop"):
                 expressions.check_plain(each)
         if isinstance(owner, dict) and name in ("setdefault", "pop") and given:
@@ -233,7 +235,7 @@ def _prepared(frame: Frame, owner: Any, name: str, args: list[Any]) -> list[Any]
     if name in ("extend", "extendleft", "update") or name.endswith("_update"):
         known = [frame.force(arg) for arg in args]
         keep = (set, frozenset, *_DICTS) if type(owner) is set else _DICTS
-        known = [arg if type(arg) in keep else expressions.iterate(frame, arg) for arg in known]
+        known = [arg if type(arg) in keep else contents.iterate(frame, arg) for arg in known]
         return [frame.ready(arg) for arg in known] if type(owner) is set else known
     if name == "remove":
         frame.ready(owner)
@@ -246,7 +248,7 @@ def reading(frame: Frame, owner: Any, name: str, args: list[Any]) -> Any:
         args = [frame.ready(args[0]), *args[1:]] if args else args
 
         def read() -> Any:
-            expressions.check_plain(*args[:1], *(expressions.keys_to_compare(owner) if args else ()))
+            expressions.check_plain(*args[:1], *(contents.keys_to_compare(owner) if args else ()))
             return getattr(owner, name)(*args)
 
         return frame.touch(owner, read, f"`.{name}()`", writing=False)
@@ -288,7 +290,7 @@ def pure(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> 
         inner = frame.at(strand)
         by = key.at(strand) if isinstance(key, LocalFunction) else key
         named = {name: inner.ready(kwargs[name]) for name in names}
-        items = expressions.iterate(inner, args[0]) if count == 1 else args
+        items = contents.iterate(inner, args[0]) if count == 1 else args
         keys = [calls.apply(inner, by, [item], {}) for item in items]
         known = [inner.ready(one) for one in keys]
         for one in known:
@@ -298,7 +300,8 @@ def pure(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> 
             return [items[index] for index in order]
         if not items and "default" in named:
             return named["default"]
-        return items[callee(range(len(items)), key=functools.partial(_pick, known))]
+        choose: Any = callee
+        return items[choose(range(len(items)), key=functools.partial(_pick, known))]
 
     return frame.strand.fork(keyed, what, reachable([*args, *kwargs.values()]))
 

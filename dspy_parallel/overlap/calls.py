@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import dspy
 import pydantic
 
-from . import attributes, builtin_calls, expressions, purity, regards, statements, streams
+from . import attributes, builtin_calls, contents, expressions, purity, regards, statements, streams
 from .facts import MUTATORS, facts_of, parameters_of
 from .frame import Frame, LocalFunction, blockers, reachable
 from .inert import is_code_of, is_known, runs_on_access
@@ -88,9 +88,9 @@ def _arguments(frame: Frame, node: ast.Call, *, takes_all: bool = False) -> tupl
     args: list[Any] = []
     for argument in node.args:
         if isinstance(argument, ast.Starred):
-            args += expressions.iterate(frame, streams.whole(frame, argument.value))
+            args += contents.iterate(frame, streams.whole(frame, argument.value))
         else:
-            args.append((streams.whole if takes_all else expressions.evaluate)(frame, argument))
+            args.append(_seen(frame, (streams.whole if takes_all else expressions.evaluate)(frame, argument)))
     kwargs: dict[str, Any] = {}
     for keyword in node.keywords:
         value = expressions.evaluate(frame, keyword.value)
@@ -104,8 +104,12 @@ def _arguments(frame: Frame, node: ast.Call, *, takes_all: bool = False) -> tupl
             frame.strand.touch(value)
             kwargs.update(value)
         else:
-            kwargs[keyword.arg] = value
+            kwargs[keyword.arg] = _seen(frame, value)
     return args, kwargs
+
+
+def _seen(frame: Frame, value: Any) -> Any:
+    return value.seen_from(frame) if type(value) is LocalFunction else value
 
 
 def apply(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -236,7 +240,7 @@ def _instance(frame: Frame, cls: type, args: list[Any], kwargs: dict[str, Any]) 
 
 def enter(frame: Frame, function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Interpret a function's body."""
-    function = purity.original(function)
+    function = _seen(frame, purity.original(function))
     if frame.depth >= MAX_DEPTH:
         raise Halted("calls are nested too deeply")
     if isinstance(function, LocalFunction):
@@ -258,9 +262,9 @@ def enter(frame: Frame, function: Any, args: Any, kwargs: dict[str, Any]) -> Any
             own = {name: value.at(strand) if type(value) is LocalFunction else value for name, value in names.items()}
         if isinstance(function, LocalFunction):
             outer = function.frame if strand is frame.strand else function.frame.at(strand)
-            inner = Frame(frame.scout, strand, own, outer=outer, depth=frame.depth + 1)
+            inner = Frame(frame.scout, strand, own, node=node, outer=outer, depth=frame.depth + 1)
         else:
-            inner = Frame(frame.scout, strand, own, function=function, caller=frame, depth=frame.depth + 1)
+            inner = Frame(frame.scout, strand, own, function=function, node=node, caller=frame, depth=frame.depth + 1)
         inner.line = node.lineno
         return statements.run_body(inner, node)
 

@@ -7,17 +7,14 @@ not there yet.
 from __future__ import annotations
 
 import ast
-import collections
-import enum
 import operator
-import re
 from collections.abc import Callable
 from typing import Any
 
-from . import attributes, calls, comprehensions, guesses, purity, regards, streams
+from . import attributes, calls, comprehensions, contents, guesses, purity, regards, streams
 from .facts import facts_of
 from .frame import Frame, LocalFunction, blockers, reachable
-from .inert import SCALARS, stranger
+from .inert import stranger
 from .strands import Halted, Pending, Strand
 
 __all__ = [
@@ -27,9 +24,6 @@ __all__ = [
     "fork",
     "function",
     "in_place",
-    "item",
-    "iterate",
-    "keys_to_compare",
     "lift",
     "truth",
 ]
@@ -145,39 +139,11 @@ def _subscript(frame: Frame, node: ast.Subscript) -> Any:
     def get(strand: Strand) -> Any:
         inner = frame.at(strand)
         container, index = strand.force(owner), inner.ready(key)
-        return item(inner, container, index)
+        return contents.item_of(inner, container, index)
 
     waits = type(owner) is Pending or blockers(frame.strand, key) or not frame.strand.is_free(owner)
     is_slice = isinstance(node.slice, ast.Slice)  # which makes a list of its own
     return frame.strand.fork(get, "an item", reachable([owner]), finds=not is_slice) if waits else get(frame.strand)
-
-
-def item(frame: Frame, container: Any, index: Any) -> Any:
-    """An item of something that is there."""
-    cls = type(container)
-    if cls in purity.RECORDS:
-        container = container._store
-    elif cls not in _WITH_ITEMS and not (isinstance(container, tuple) and purity.is_plain(cls)):
-        raise Halted("a type is made here" if isinstance(container, type) else f"items of a {cls.__qualname__}")
-    check_plain(index, *([] if not isinstance(container, dict) else keys_to_compare(container)))
-    if type(container) is collections.defaultdict and index not in container:
-        if not purity.is_pure_function(container.default_factory) and container.default_factory not in purity.BOXES:
-            raise Halted("a defaultdict's factory is code of your own")
-        frame.strand.touch(container, writing=True)
-    elif cls in purity.BOXES or cls in purity.RECORDS:
-        frame.strand.touch(container)
-    found = container[index]
-    if cls not in purity.CONTAINERS and isinstance(container, tuple) and purity.is_box(type(found)):
-        raise Halted("a container in a named tuple")
-    return found
-
-
-_WITH_ITEMS = frozenset((*purity.CONTAINERS, str, bytes, range, re.Match))
-
-
-def keys_to_compare(table: dict[Any, Any]) -> list[Any]:
-    """Those that are more than texts and numbers."""
-    return [] if SCALARS.issuperset(map(type, table)) else list(table)
 
 
 def _slice(frame: Frame, node: ast.Slice) -> Any:
@@ -207,10 +173,11 @@ def in_place(frame: Frame, kind: type, left: Any, right: Any) -> Any:
         def change(strand: Strand) -> None:
             inner = frame.at(strand)
             is_extended = type(left) is list and kind is ast.Add
-            other = iterate(inner, right) if is_extended else inner.ready(right)
+            other = contents.iterate(inner, right) if is_extended else inner.ready(right)
             strand.touch(left, writing=True)
             if not is_extended:
                 check_plain(left, other)
+            inner.put_into(left, other)
             op(left, other)
 
         frame.strand.fork(change, "an augmented assignment", reachable([left, right]), [left])
@@ -300,13 +267,13 @@ def _if(frame: Frame, node: ast.IfExp) -> Any:
 
 
 def _items(frame: Frame, nodes: list[ast.expr]) -> list[Any]:
-    items: list[Any] = []
+    found: list[Any] = []
     for node in nodes:
         if isinstance(node, ast.Starred):
-            items += iterate(frame, streams.whole(frame, node.value))
+            found += contents.iterate(frame, streams.whole(frame, node.value))
         else:
-            items.append(evaluate(frame, node))
-    return items
+            found.append(evaluate(frame, node))
+    return found
 
 
 def _list(frame: Frame, node: ast.List) -> Any:
@@ -329,7 +296,7 @@ def _dict(frame: Frame, node: ast.Dict) -> Any:
             if type(other) not in purity.BOXES or not isinstance(other, dict):
                 raise Halted(f"`**` of a {type(other).__qualname__}")
             frame.strand.touch(other)
-            check_plain(*keys_to_compare(other))
+            check_plain(*contents.keys_to_compare(other))
             result.update(other)
         else:
             known = frame.ready(evaluate(frame, key))
@@ -370,27 +337,6 @@ def function(frame: Frame, node: ast.Lambda | ast.FunctionDef) -> LocalFunction:
         if default is not None
     }
     return LocalFunction(node, frame, defaults, named)
-
-
-def iterate(frame: Frame, value: Any) -> list[Any]:
-    """The items of something that can be iterated again; waits for it, but not for them."""
-    value = frame.force(value)
-    cls = type(value)
-    if purity.is_box(cls):
-        frame.strand.touch(value)
-    if cls in purity.RECORDS:
-        return list(value._store)
-    if cls in (set, frozenset) and len(value) > 1 and not frame.scout.outside.is_made_set(value):
-        raise Halted("the order in a set is only known when the program comes to it")
-    if cls in purity.CONTAINERS or cls in (str, bytes, range):
-        return list(value)
-    if isinstance(value, tuple) and purity.is_plain(cls):
-        if any(purity.is_box(type(each)) for each in value):
-            raise Halted("a container in a named tuple")
-        return list(value)
-    if type(value) is enum.EnumMeta:
-        return list(value)
-    raise Halted(f"going over a {cls.__qualname__} may use it up, or run code of your own")
 
 
 def _comprehension(frame: Frame, node: Any) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["Facts", "facts_of", "parameters_of"]
+__all__ = ["MAKERS", "MUTATORS", "Facts", "facts_of", "parameters_of"]
 
 MUTATORS = frozenset(
     [
@@ -50,19 +52,23 @@ class Facts:
     Attributes:
         loads: Names that it reads, in whatever scope.
         stores: Names that it assigns in the enclosing function.
+        rebound: Those of `stores` that it may assign more than once.
         captured: Names that functions defined in it read.
         calls: The calls in it.
-        jumps: Whether it can leave the enclosing function or loop: `return`, `break`, `continue`, `raise`.
+        jumps: Whether it can leave the enclosing function or loop: `return`, `break`, `continue`, `raise`, `assert`.
         continues: Whether it has a `continue` for the loop around it.
         writes: Names of containers that it may change, but for those that it has made.
         adds: Names that `+=` and its like may change.
         digs: Those of `writes` of which it changes what is in them.
+        others: Names that it binds to something that it has not made.
+        makers: Names of what is called to make them.
         sets_attributes: Whether it may change attributes, or containers that are attributes.
         unknown: What in it is not understood, in words.
     """
 
     loads: set[str] = field(default_factory=set)
     stores: set[str] = field(default_factory=set)
+    rebound: set[str] = field(default_factory=set)
     captured: set[str] = field(default_factory=set)
     calls: list[ast.Call] = field(default_factory=list)
     jumps: bool = False
@@ -70,6 +76,8 @@ class Facts:
     writes: set[str] = field(default_factory=set)
     adds: set[str] = field(default_factory=set)
     digs: set[str] = field(default_factory=set)
+    others: set[str] = field(default_factory=set)
+    makers: set[str] = field(default_factory=set)
     sets_attributes: bool = False
     unknown: str = ""
 
@@ -98,51 +106,79 @@ def _find(nodes: Sequence[ast.AST]) -> Facts:
     facts = Facts()
     for node in nodes:
         _visit(node, facts, in_loop=False, hidden=frozenset())
-    made = _made(nodes)
-    facts.writes -= made
+    made, others = _made(nodes, facts.makers)
+    facts.others |= others
+    made -= others | _exposed(nodes, set())
+    facts.writes -= made - facts.digs
     facts.adds -= made
     return facts
 
 
-def _made(nodes: Sequence[ast.AST]) -> set[str]:
-    """Names that only ever stand for what was made here: containers, numbers, texts."""
+def _made(nodes: Sequence[ast.AST], makers: set[str]) -> tuple[set[str], set[str]]:
+    """Names that are bound to what was made here (containers, numbers, texts), and those bound to something else."""
     made: set[str] = set()
     other: set[str] = set()
     for node in (inner for outer in nodes for inner in ast.walk(outer)):
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            (made if _makes(node.value) else other).add(node.targets[0].id)
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-            (made if _makes(node.value) else other).add(node.target.id)
-        elif isinstance(node, ast.AugAssign):
-            pass
-        else:
+        target = _target(node)
+        if target is not None:
+            (made if _makes(node.value, makers) else other).add(target)  # type: ignore[attr-defined]
+        elif not isinstance(node, ast.AugAssign):
             other |= {name.id for name in ast.iter_child_nodes(node) if isinstance(name, ast.Name) and _is_store(name)}
-    return made - other
+    return made, other
+
+
+def _target(node: ast.AST) -> str | None:
+    """The name that an assignment of the plainest kind binds."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target = node.targets[0]
+    elif isinstance(node, ast.AnnAssign) and node.value is not None:
+        target = node.target
+    else:
+        return None
+    return target.id if isinstance(target, ast.Name) else None
+
+
+def _exposed(nodes: Sequence[ast.AST], bound: set[str]) -> set[str]:
+    """Names that may be used here before they are bound here: they stand for something from around it."""
+    exposed: set[str] = set()
+    bound = set(bound)
+    for node in nodes:
+        target = _target(node)
+        if target is not None:
+            exposed |= _names(node.value) - bound  # type: ignore[attr-defined]
+            bound.add(target)
+            continue
+        for _, part in ast.iter_fields(node):
+            parts = part if isinstance(part, list) else [part]
+            if parts and isinstance(parts[0], (ast.stmt, ast.ExceptHandler, ast.match_case)):
+                exposed |= _exposed(parts, bound)
+            else:
+                exposed |= {name for each in parts if isinstance(each, ast.AST) for name in _names(each)} - bound
+    return exposed
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
 
 
 def _is_store(name: ast.Name) -> bool:
     return not isinstance(name.ctx, ast.Load)
 
 
-def _makes(value: ast.expr) -> bool:
-    made = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp, ast.Constant, ast.JoinedStr)
+_MADE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp, ast.Constant, ast.JoinedStr)
+MAKERS: dict[str, Any] = {
+    maker.__name__: maker for maker in (list, dict, set, sorted, str, int, len, defaultdict, Counter, deque, OrderedDict)
+}
+"""What gives a new container, number or text, if it goes by that name."""
+
+
+def _makes(value: ast.expr, makers: set[str]) -> bool:
     if isinstance(value, ast.Call):
-        makers = {
-            "list",
-            "dict",
-            "set",
-            "defaultdict",
-            "Counter",
-            "deque",
-            "OrderedDict",
-            "sorted",
-            "str",
-            "int",
-            "len",
-        }
-        name = value.func.id if isinstance(value.func, ast.Name) else getattr(value.func, "attr", "")
-        return name in makers
-    return isinstance(value, made)
+        if not isinstance(value.func, ast.Name) or value.func.id not in MAKERS:
+            return False
+        makers.add(value.func.id)
+        return True
+    return isinstance(value, _MADE)
 
 
 def _root(node: ast.expr) -> str:
@@ -156,7 +192,7 @@ def _visit(node: ast.AST, facts: Facts, *, in_loop: bool, hidden: frozenset[str]
         if isinstance(node.ctx, ast.Load):
             facts.loads.add(node.id)
         elif node.id not in hidden:
-            facts.stores.add(node.id)
+            _bind(facts, node.id, in_loop=in_loop or bool(hidden))
     elif isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
         facts.writes.add(_root(node))
         if not isinstance(node.value, ast.Name):
@@ -164,7 +200,8 @@ def _visit(node: ast.AST, facts: Facts, *, in_loop: bool, hidden: frozenset[str]
         facts.sets_attributes |= isinstance(node, ast.Attribute) or isinstance(node.value, ast.Attribute)
     elif isinstance(node, ast.AugAssign):
         if isinstance(node.target, ast.Name):
-            facts.adds.add(node.target.id)  # to a list it would be in place
+            is_number = isinstance(node.value, ast.Constant) and isinstance(node.value.value, (int, float))
+            facts.adds |= set() if is_number else {node.target.id}  # to a list it would be in place
         facts.loads.add(_root(node.target))
     elif isinstance(node, ast.Call):
         facts.calls.append(node)
@@ -173,20 +210,20 @@ def _visit(node: ast.AST, facts: Facts, *, in_loop: bool, hidden: frozenset[str]
             if not isinstance(node.func.value, ast.Name):
                 facts.digs.add(_root(node.func))
             facts.sets_attributes |= isinstance(node.func.value, ast.Attribute)
-    elif isinstance(node, (ast.Return, ast.Raise)) or (isinstance(node, ast.Break) and not in_loop):
+    elif isinstance(node, (ast.Return, ast.Raise, ast.Assert)) or (isinstance(node, ast.Break) and not in_loop):
         facts.jumps = True
     elif isinstance(node, ast.Continue) and not in_loop:
         facts.continues = True
     elif isinstance(node, _NOT_UNDERSTOOD):
         facts.unknown = facts.unknown or f"`{type(node).__name__.lower()}`"
     elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
-        facts.stores.add(node.name)
+        _bind(facts, node.name, in_loop=in_loop)
     elif isinstance(node, ast.MatchMapping) and node.rest:
-        facts.stores.add(node.rest)
+        _bind(facts, node.rest, in_loop=in_loop)
     elif isinstance(node, ast.ExceptHandler) and node.name:
-        facts.stores.add(node.name)
+        _bind(facts, node.name, in_loop=True)  # and unbound again
     if isinstance(node, _SCOPES):
-        _visit_scope(node, facts)
+        _visit_scope(node, facts, in_loop=in_loop)
         return
     if isinstance(node, _COMPREHENSIONS):
         own = {name.id for clause in node.generators for name in ast.walk(clause.target) if isinstance(name, ast.Name)}
@@ -194,12 +231,20 @@ def _visit(node: ast.AST, facts: Facts, *, in_loop: bool, hidden: frozenset[str]
     for child in ast.iter_child_nodes(node):
         is_body = isinstance(node, (ast.For, ast.While)) and child in node.body
         _visit(child, facts, in_loop=in_loop or is_body, hidden=hidden)
+    if isinstance(node, ast.For):
+        facts.rebound |= _names(node.target)
 
 
-def _visit_scope(node: ast.AST, facts: Facts) -> None:
+def _bind(facts: Facts, name: str, *, in_loop: bool = False) -> None:
+    if in_loop or name in facts.stores:
+        facts.rebound.add(name)
+    facts.stores.add(name)
+
+
+def _visit_scope(node: ast.AST, facts: Facts, *, in_loop: bool) -> None:
     """A function defined here: it runs when it is called, but what it does is done from here."""
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-        facts.stores.add(node.name)
+        _bind(facts, node.name, in_loop=in_loop)
     inner = _find(list(_body(node)))
     facts.loads |= inner.loads
     facts.captured |= inner.loads | inner.captured
@@ -207,6 +252,8 @@ def _visit_scope(node: ast.AST, facts: Facts) -> None:
     facts.writes |= inner.writes
     facts.adds |= inner.adds
     facts.digs |= inner.digs
+    facts.others |= inner.others
+    facts.makers |= inner.makers
     facts.sets_attributes |= inner.sets_attributes
     facts.unknown = facts.unknown or inner.unknown
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import builtins
 import copy
+import functools
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import purity
+from .facts import facts_of, parameters_of
 from .sources import source_of
 from .strands import UNBOUND, Halted, Pending, Strand
 
@@ -22,17 +24,35 @@ __all__ = ["Frame", "LocalFunction", "Returned", "blockers", "children", "reacha
 class LocalFunction:
     """A function or lambda that the program defined, and the scout calls itself."""
 
-    __slots__ = ("defaults", "frame", "keyword_defaults", "node")
+    __slots__ = ("defaults", "frame", "is_settled", "keyword_defaults", "node")
 
     def __init__(self, node: Any, frame: Frame, defaults: tuple[Any, ...], keyword_defaults: dict[str, Any]) -> None:
         self.node = node
         self.frame = frame
         self.defaults = defaults
         self.keyword_defaults = keyword_defaults
+        own = parameters_of(node.args)
+        self.is_settled = all(frame.is_settled(name) for name in facts_of(node).captured if name not in own)
 
     def at(self, strand: Strand, memo: dict[int, Frame] | None = None) -> LocalFunction:
         """The same for another strand: it sees the names around it as they are now."""
-        return LocalFunction(self.node, self.frame.at(strand, memo), self.defaults, self.keyword_defaults)
+        return self._around(self.frame.at(strand, memo))
+
+    def seen_from(self, frame: Frame) -> LocalFunction:
+        """The same where it is used: the names around it are read when it is called, not when it was made."""
+        around: Frame | None = frame
+        while around is not None:
+            if around.origin is self.frame.origin:
+                return self if around is self.frame else self._around(around)
+            around = around.outer
+        if not self.is_settled and self.frame.strand is not frame.strand:
+            raise Halted("the names around a function may have changed since it was made")
+        return self
+
+    def _around(self, frame: Frame) -> LocalFunction:
+        twin = copy.copy(self)
+        twin.frame = frame
+        return twin
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Nobody but the scout can call it."""
@@ -58,6 +78,7 @@ class Frame:
         names: dict[str, Any],
         *,
         function: types.FunctionType | None = None,
+        node: Any = None,
         outer: Frame | None = None,
         caller: Frame | None = None,
         is_comprehension: bool = False,
@@ -69,7 +90,10 @@ class Frame:
         self.function: types.FunctionType | None = function
         if function is None and outer is not None:
             self.function = outer.function
+        self.node = node
         self.outer = outer
+        self.origin = self
+        """The frame that stands for this call or comprehension in the strand that began it."""
         self.is_comprehension = is_comprehension
         self.depth = depth
         self.line = 0
@@ -104,7 +128,7 @@ class Frame:
                 value = frame.names[name]
                 if value is UNBOUND:
                     raise Halted(f"`{name}` may have no value")
-                return value
+                return value.seen_from(self) if type(value) is LocalFunction else value
             frame = frame.outer
         function = self.function
         assert function is not None
@@ -125,6 +149,21 @@ class Frame:
         """Assign a name."""
         self.home.names[name] = value
 
+    def is_settled(self, name: str) -> bool:
+        """Whether a name stands from now on for what it stands for now."""
+        frame: Frame | None = self
+        while frame is not None:
+            facts = None if frame.node is None else facts_of(frame.node.body)
+            if name in frame.names:
+                if facts is None or frame.is_comprehension:
+                    return False
+                is_rebound = name in facts.stores and name in parameters_of(frame.node.args)
+                return not is_rebound and name not in facts.rebound
+            if facts is not None and name in facts.stores:
+                return False
+            frame = frame.outer
+        return True
+
     @property
     def home(self) -> Frame:
         """Where names are assigned: in a comprehension, the function around it."""
@@ -144,6 +183,15 @@ class Frame:
                     break
                 frame = frame.outer
         return values
+
+    def knows(self, name: str) -> bool:
+        """Whether a name is a variable of the program's own, that has a value."""
+        frame: Frame | None = self
+        while frame is not None:
+            if name in frame.names:
+                return True
+            frame = frame.outer
+        return False
 
     @property
     def place(self) -> tuple[str, int]:
@@ -195,6 +243,11 @@ class Frame:
 
         return self.strand.fork(wait, what, [box], [box] if writing else ())
 
+    def put_into(self, owner: Any, *values: Any) -> None:
+        """Note that values come to be in something, by way of which others may get at them."""
+        if self.scout.outside.is_shared(owner):
+            self.scout.outside.share(reachable(values))
+
 
 def children(value: Any) -> Iterable[Any]:
     """What a container or a record has in it."""
@@ -239,6 +292,10 @@ def reachable(values: Iterable[Any]) -> list[Any]:
                 frames.add(id(frame))
                 todo += frame.names.values()
                 frame = frame.outer
+        elif type(value) is functools.partial:
+            todo += [value.func, *value.args, *value.keywords.values()]
+        elif type(value) in (types.MethodType, types.BuiltinMethodType):
+            todo.append(value.__self__)
         elif purity.is_box(type(value)) and id(value) not in found:
             found[id(value)] = value
             todo += children(value)
@@ -260,12 +317,12 @@ def _ready(strand: Strand, value: Any, seen: set[int]) -> Any:
     seen.add(id(value))
     strand.touch(value)
     if isinstance(value, dict) or cls not in purity.CONTAINERS:
-        items = value if isinstance(value, dict) else vars(value)
-        for key in list(items):
-            item = items[key]
+        table: dict[Any, Any] = value if isinstance(value, dict) else vars(value)
+        for key in list(table):
+            item = table[key]
             known = _ready(strand, item, seen)
             if known is not item:
-                items[key] = known
+                table[key] = known
     elif cls is list or isinstance(value, deque):
         for index in range(len(value)):
             item = value[index]

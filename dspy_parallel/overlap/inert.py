@@ -41,6 +41,7 @@ __all__ = [
     "is_limit",
     "is_model",
     "is_plain",
+    "methods_of",
     "once",
     "runs_on_access",
     "stranger",
@@ -152,7 +153,7 @@ _COPYING = frozenset(
     ["__deepcopy__", "__copy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__del__"]
 )
 _ACCESS = frozenset(["__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__class__"])
-NAMED_TUPLE: Any = collections.namedtuple("NAMED_TUPLE", "field")
+NAMED_TUPLE: Any = typing.NamedTuple("NAMED_TUPLE", [("field", Any)])
 
 
 def _own(cls: type, names: Callable[[str], bool]) -> bool:
@@ -270,6 +271,35 @@ def is_model(cls: type) -> bool:
 def is_box(cls: type) -> bool:
     """Whether an instance has something in it that may be pending, or change."""
     return cls in CONTAINERS or cls in RECORDS or (cls not in SCALARS and is_model(cls))
+
+
+_methods: weakref.WeakKeyDictionary[type, frozenset[str]] = weakref.WeakKeyDictionary()
+
+
+def methods_of(cls: type) -> frozenset[str]:
+    """Names of the methods of a class of the user's, or of those that its fields are of."""
+    known = _methods.get(cls)
+    if known is None:
+        known = _methods[cls] = frozenset(_methods_of(cls, set()))
+    return known
+
+
+def _methods_of(hint: Any, seen: set[int]) -> Iterable[str]:
+    if id(hint) in seen:
+        return
+    seen.add(id(hint))
+    for part in typing.get_args(hint):
+        yield from _methods_of(part, seen)
+    if not isinstance(hint, type) or is_known(hint):
+        return
+    for base in hint.__mro__:
+        if not is_known(base):
+            yield from (name for name, value in vars(base).items() if callable(value) or hasattr(value, "__get__"))
+    fields = dict[str, Any](getattr(hint, "__annotations__", {}))
+    if issubclass(hint, pydantic.BaseModel):
+        fields.update((name, info.annotation) for name, info in hint.model_fields.items())
+    for field in fields.values():
+        yield from _methods_of(field, seen)
 
 
 # Values

@@ -19,7 +19,7 @@ import pydantic
 from dspy.dsp.utils.settings import Settings
 
 from . import purity
-from .inert import runs_on_access
+from .inert import methods_of, runs_on_access
 from .strands import Halted
 
 __all__ = ["MISSING", "NOT_STATE", "Outside", "is_written_plainly", "private_copy"]
@@ -49,8 +49,11 @@ class Outside:
         self._attributes: dict[int, tuple[Any, dict[str, Any]]] = {}
         self._copies: dict[int, tuple[Any, Any]] = {}
         self._ours: dict[int, Any] = {}
+        self._shared: dict[int, Any] = {}
         self._made_sets: dict[int, Any] = {}
         self._written: dict[tuple[int, str], Any] = {}
+        self._classes: set[type] = set()
+        self._methods: dict[int, frozenset[str]] = {}
 
     def freeze(self, *roots: Any) -> None:
         """Remember the state of everything that the program can get at from these objects."""
@@ -59,6 +62,7 @@ class Outside:
         while todo and count < MAX_OBJECTS:
             value = todo.pop()
             cls = type(value)
+            self._classes.add(cls)
             if id(value) in seen:
                 continue
             seen.add(id(value))
@@ -67,11 +71,26 @@ class Outside:
                     count += 1
                     self.adopt(value)
                     todo += _items(value)
+                else:
+                    self._classes.update(map(type, _items(value)))
             elif _has_plain_attributes(cls) and not _is_leaf(value):
                 count += 1
                 attributes = dict(vars(value))
                 self._attributes[id(value)] = value, attributes
                 todo += [item for name, item in attributes.items() if name not in _GROWING]
+            elif isinstance(value, dspy.Predict):
+                self._classes.add(value.signature)  # type: ignore[arg-type]
+        self._classes.update(map(type, todo))
+
+    def method_names(self, function: types.FunctionType | None) -> frozenset[str]:
+        """Names of methods that classes of the user's have, as far as the program may come across them."""
+        names: Any = {} if function is None else function.__globals__
+        known = self._methods.get(id(names))
+        if known is None:
+            around = {value if isinstance(value, type) else type(value) for value in list(names.values())}
+            known = frozenset(name for cls in {*self._classes, *around} for name in methods_of(cls))
+            self._methods[id(names)] = known
+        return known
 
     def own(self, value: Any) -> Any:
         """Take what was made for the scout alone, a prediction for instance; return it."""
@@ -86,6 +105,14 @@ class Outside:
     def is_ours(self, value: Any) -> bool:
         """Whether nobody but the scout has it."""
         return id(value) in self._ours
+
+    def share(self, boxes: Iterable[Any]) -> None:
+        """Others than the program's variables know these from now on."""
+        self._shared.update((id(box), box) for box in boxes)
+
+    def is_shared(self, value: Any) -> bool:
+        """Whether it can be got at in other ways than by the program's variables."""
+        return id(value) in self._shared
 
     def adopt(self, value: Any) -> Any:
         """The scout's own copy of a container; anything else as it is."""
@@ -127,7 +154,7 @@ class Outside:
 
     def _keep(self, value: Any, twin: Any) -> None:
         self._copies[id(value)] = value, twin
-        self._ours[id(twin)] = twin
+        self._ours[id(twin)] = self._shared[id(twin)] = twin
 
     # Sets
 

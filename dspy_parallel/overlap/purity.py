@@ -166,8 +166,10 @@ def is_silent(fn: Any) -> bool:
     """Whether it only tells somebody something, and returns nothing: prints, logs, warns, sleeps."""
     if _is_one_of(_SILENT, fn):
         return True
-    if type(fn) is types.MethodType and type(fn.__self__) in (logging.Logger, logging.RootLogger):
-        return fn.__func__.__name__ in _LOGS and is_code_of(fn.__func__, "logging") and _is_heard_by_nobody(fn.__self__)
+    if type(fn) is types.MethodType:
+        owner: Any = fn.__self__
+        is_known_one = type(owner) in (logging.Logger, logging.RootLogger) and is_code_of(fn.__func__, "logging")
+        return is_known_one and fn.__func__.__name__ in _LOGS and _is_heard_by_nobody(owner)
     return is_code_of(fn, "logging") and fn.__name__ in _LOGS and _is_heard_by_nobody(logging.root)
 
 

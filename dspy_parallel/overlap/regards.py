@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
+import sys
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,13 +17,14 @@ from typing import Any
 import dspy
 
 from . import purity
-from .facts import MUTATORS, Facts, facts_of, parameters_of
+from .facts import MAKERS, MUTATORS, Facts, facts_of, parameters_of
 from .frame import Frame, LocalFunction, children, reachable
+from .inert import SCALARS, is_known
 from .outside import MISSING
 from .sources import source_of
-from .strands import Halted, Pending
+from .strands import OUTSIDE, Halted, Pending
 
-__all__ = ["Regard", "is_known_method", "of", "of_callee", "of_function"]
+__all__ = ["Regard", "Verdicts", "is_harmless_method", "is_known_method", "of", "of_callee", "of_function"]
 
 _UNKNOWN = object()
 _METHODS = frozenset(
@@ -42,6 +45,7 @@ class Regard:
         dug_into: Those of them of which it may change what is in them.
         digs: Whether it may change what is in anything.
         writes_all: Whether it may change whatever it can get at.
+        writes_outside: Whether it may change containers of others: of objects, globals and closures.
         may_call: Whether it may call a predictor, or something that is found out only when it runs.
     """
 
@@ -51,6 +55,7 @@ class Regard:
     dug_into: list[Any] = field(default_factory=list)
     digs: bool = False
     writes_all: bool = False
+    writes_outside: bool = False
     may_call: bool = False
 
     def settle(self, frame: Frame, values: Sequence[Any]) -> None:
@@ -63,7 +68,23 @@ class Regard:
 
     def writes(self, reads: Sequence[Any]) -> list[Any]:
         """Of the containers that it may look into, those that it may change."""
-        return list(reads) if self.writes_all else reachable([*self.written, *self.added_to])
+        own = list(reads) if self.writes_all else reachable([*self.written, *self.added_to])
+        return [*own, OUTSIDE] if self.writes_outside else own
+
+
+class Verdicts:
+    """What is known of functions in one run.
+
+    Attributes:
+        known: The functions with their first arguments, and what they may do.
+        open: Those that are being looked into.
+        reach: How deep among these is the one that was come to again.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[Any, tuple[Any, Any, Regard]] = {}
+        self.open: list[Any] = []
+        self.reach: int = sys.maxsize
 
 
 def is_known_method(name: str) -> bool:
@@ -71,62 +92,95 @@ def is_known_method(name: str) -> bool:
     return name in _METHODS or name in MUTATORS
 
 
+def is_harmless_method(frame: Frame, name: str) -> bool:
+    """Whether a method of that name is one of a builtin type's: no class that the program may meet has its own."""
+    return is_known_method(name) and name not in frame.scout.outside.method_names(frame.function)
+
+
 def of(frame: Frame, facts: Facts) -> Regard:
     """For a piece of code in this frame."""
     if facts.unknown or facts.sets_attributes:
         return Regard(is_opaque=True)
-    # What a name stands for that is assigned here is found out only when it runs.
-    is_vague = bool(facts.writes & facts.stores)
+    if any(_peek(frame, ast.Name(name, ast.Load())) is not MAKERS[name] for name in facts.makers):
+        return Regard(is_opaque=True)
+    changed = facts.writes | facts.adds
     regard = Regard(
         written=frame.values_of(facts.writes),
         added_to=frame.values_of(facts.adds),
         dug_into=frame.values_of(facts.digs),
-        digs=is_vague,
-        writes_all=is_vague,
     )
+    # What a name stands for that is assigned here, or what a call gives, is found out only when it runs.
+    is_vague = "" in changed or bool(facts.stores & facts.writes or facts.others & facts.adds)
+    is_vague |= any(_is_object(value) for value in (*regard.written, *regard.added_to))
+    regard.digs = regard.writes_all = is_vague
+    regard.writes_outside = is_vague or not all(frame.knows(name) for name in changed)
     for call in facts.calls:
         inner = _of_call(frame, call)
         if inner.is_opaque:
             return inner
+        regard.written += inner.written
         regard.writes_all |= inner.writes_all
+        regard.writes_outside |= inner.writes_outside or inner.writes_all  # its arguments may be from there
         regard.digs |= inner.digs
         regard.may_call |= inner.may_call
     return regard
 
 
+def _is_object(value: Any) -> bool:
+    """Whether it has containers that it does not hand over by itself."""
+    cls = type(value)
+    return value is not _UNKNOWN and cls is not Pending and cls not in SCALARS and not purity.is_box(cls)
+
+
 def of_function(frame: Frame, function: Any, first: Any = _UNKNOWN) -> Regard:
     """For a function whose first argument, if it is a method, is known."""
     function = getattr(function, "__overlap_original__", function)
+    key = (id(function.node), None) if isinstance(function, LocalFunction) else (id(function), id(first))
+    verdicts: Verdicts = frame.scout.verdicts
+    if key in verdicts.known:
+        return verdicts.known[key][-1]
+    if key in verdicts.open:  # it calls itself: what it does is seen where it began
+        verdicts.reach = min(verdicts.reach, verdicts.open.index(key))
+        return Regard(may_call=True)
+    depth = len(verdicts.open)
+    verdicts.open.append(key)
+    try:
+        found = _look_into(frame, function, first)
+    finally:
+        verdicts.open.pop()
+    if verdicts.reach < depth:
+        return found  # not all of it, as it is part of one that calls itself
+    verdicts.reach = sys.maxsize
+    if not isinstance(function, LocalFunction):  # which depends on the names around it
+        verdicts.known[key] = function, first, found
+    return found
+
+
+def _look_into(frame: Frame, function: Any, first: Any) -> Regard:
     if isinstance(function, LocalFunction):
-        body = function.node.body
-        facts = facts_of(body)
-        inner = of(function.frame, facts)
-        return _from_outside(inner, facts)
-    memo, key = frame.scout.regards, (id(function.__code__), id(first))
-    known = memo.get(key)
-    if known is None:
-        memo[key] = Regard(may_call=True)  # should it call itself
-        known = memo[key] = _look_into(frame, function, first)
-    return known
-
-
-def _look_into(frame: Frame, function: types.FunctionType, first: Any) -> Regard:
-    source = source_of(function)
-    if source.node is None:
-        return Regard(is_opaque=True)
-    names = parameters_of(source.node.args)
-    known = {names[0]: first} if names and first is not _UNKNOWN else {}
-    facts = facts_of(source.node.body)
-    inner = of(Frame(frame.scout, frame.strand, known, function=function), facts)
-    return _from_outside(inner, facts)
+        node: Any = function.node
+        outer, inside = function.frame, None
+    else:
+        source = source_of(function)
+        if source.node is None:
+            return Regard(is_opaque=True)
+        node, outer, inside = source.node, None, function
+    parameters = parameters_of(node.args)
+    names = dict.fromkeys(parameters, _UNKNOWN)
+    if parameters and inside is not None:
+        names[parameters[0]] = first
+    facts = facts_of(node.body)
+    scope = Frame(frame.scout, frame.strand, names, function=inside, node=node, outer=outer)
+    return _from_outside(of(scope, facts), facts)
 
 
 def _from_outside(inner: Regard, facts: Facts) -> Regard:
-    # Names that are neither parameters nor made here may stand for anything.
+    # Names that are neither made here nor known may stand for anything.
     return Regard(
         inner.is_opaque,
         digs=inner.digs or bool(facts.digs),
-        writes_all=inner.writes_all or bool(facts.writes or facts.adds),
+        writes_all=inner.writes_all or bool(inner.written or facts.writes or facts.adds),
+        writes_outside=inner.writes_outside,
         may_call=inner.may_call,
     )
 
@@ -136,7 +190,7 @@ def _of_call(frame: Frame, call: ast.Call) -> Regard:
     if callee is not _UNKNOWN:
         return of_callee(frame, callee)
     if isinstance(call.func, ast.Attribute):
-        return Regard(is_opaque=not is_known_method(call.func.attr))
+        return Regard(is_opaque=not is_harmless_method(frame, call.func.attr))
     return Regard(may_call=True)  # a name of the piece's own: found out when it runs
 
 
@@ -172,7 +226,7 @@ def of_callee(frame: Frame, callee: Any) -> Regard:
     if isinstance(callee, types.FunctionType):
         return of_function(frame, callee)
     if isinstance(callee, types.BuiltinMethodType) and purity.is_builtin(type(callee.__self__)):
-        return Regard()
+        return Regard(written=[callee.__self__] if callee.__name__ in MUTATORS else [])
     return Regard(is_opaque=True)
 
 
@@ -197,7 +251,7 @@ def _peek_attribute(frame: Frame, owner: Any, name: str) -> Any:
     if owner is _UNKNOWN or type(owner) in purity.RECORDS or purity.is_builtin(type(owner)):
         return _UNKNOWN
     if isinstance(owner, (types.ModuleType, type)):
-        return getattr(owner, name, _UNKNOWN)
+        return _peek_static(owner, name)
     try:
         value = frame.scout.outside.read(owner, name)
     except (Halted, TypeError):
@@ -208,3 +262,11 @@ def _peek_attribute(frame: Frame, owner: Any, name: str) -> Any:
     if isinstance(static, types.FunctionType):
         return types.MethodType(static, owner)
     return static.__func__ if isinstance(static, staticmethod) else _UNKNOWN
+
+
+def _peek_static(owner: Any, name: str) -> Any:
+    if isinstance(owner, types.ModuleType):
+        return vars(owner).get(name, _UNKNOWN)
+    static = inspect.getattr_static(owner, name, _UNKNOWN)
+    is_plain = is_known(type(owner)) and isinstance(static, (types.FunctionType, staticmethod, classmethod, type))
+    return getattr(owner, name) if is_plain else _UNKNOWN

@@ -19,7 +19,7 @@ from .entrance import Overlap
 from .frame import Frame, reachable
 from .outside import Outside, private_copy
 from .predictors import why_not
-from .regards import Regard
+from .regards import Verdicts
 from .session import Call, Current, Session, current
 from .strands import Halted, Path, Pending, Strand, Strands
 
@@ -66,10 +66,10 @@ class Scout:
         self.how = how
         self.outside = Outside(session.is_main_ahead)
         self._steps = 0
-        self.regards: dict[Any, Regard] = {}
+        self.verdicts = Verdicts()
         self.reasons: list[Reason] = []
         self._context = contextvars.copy_context()
-        self._strands = Strands(self._context, self._failed, reachable)
+        self._strands = Strands(self._context, self._failed, reachable, self.outside.is_shared)
         self._function, self._args, self._kwargs = function, args, kwargs
         if isinstance(function, functools.partial):  # `forward` of a module
             self._function = function.func

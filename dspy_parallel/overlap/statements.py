@@ -116,6 +116,7 @@ def _augmented(frame: Frame, node: ast.AugAssign) -> Outcome:
             raise Halted(f"an item of {type(owner).__name__} is set")
         frame.strand.touch(owner, writing=True)
         owner[key] = expressions.in_place(frame, kind, owner[key], expressions.evaluate(frame, node.value))
+        frame.put_into(owner, owner[key])
     return None
 
 

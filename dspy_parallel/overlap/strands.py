@@ -21,12 +21,15 @@ from greenlet import GreenletExit, getcurrent, greenlet
 if TYPE_CHECKING:
     from .guesses import Guess
 
-__all__ = ["UNBOUND", "Halted", "Pending", "Strand", "Strands"]
+__all__ = ["OUTSIDE", "UNBOUND", "Halted", "Pending", "Strand", "Strands"]
 
 Path = tuple[int, ...]
 
 UNBOUND: Any = object()
 """Stands for the value of a name that has none."""
+
+OUTSIDE: Any = object()
+"""Stands for all boxes that can be got at from outside of the program: by way of attributes, globals and closures."""
 
 
 class Halted(BaseException):
@@ -110,10 +113,12 @@ class Strands:
         context: contextvars.Context,
         failed: Callable[[Path, BaseException, Any], None],
         reachable: Callable[[Iterable[Any]], list[Any]],
+        is_outside: Callable[[Any], bool],
     ) -> None:
         self._context = context
         self._failed = failed
         self._reachable = reachable
+        self.is_outside = is_outside
         self._late: dict[int, Any] = {}
         self._ready: deque[Strand] = deque()
         self._suspended: set[Strand] = set()
@@ -162,7 +167,7 @@ class Strands:
 
     def is_late(self, box: Any) -> bool:
         """Whether somebody who comes before may look into it without having said so."""
-        return id(box) in self._late
+        return id(box) in self._late or self.is_outside(box)
 
     def suspended(self, strand: Strand) -> None:
         """It waits."""
@@ -288,7 +293,7 @@ class Strand:
             if self.guess is not None:
                 self.guess.end()
             else:
-                self._strands.failed(self.path, exc, self.place)
+                self._strands.failed(self.here, exc, self.place)
             return
         self._strands.wake(self.result.resolve(value))
 
@@ -344,32 +349,38 @@ class Strand:
 
     def wait_for_all_before(self) -> None:
         """Wait until everything is done that comes before in program order."""
-        while (earlier := self._strands.suspended_before(self._here)) is not None:
+        while (earlier := self._strands.suspended_before(self.here)) is not None:
             self.force(earlier)
 
     @property
-    def _here(self) -> Path:
+    def here(self) -> Path:
         """Its place in program order, after what it has started so far."""
         return (*self.path, self._made + 1)
 
     def touch(self, box: Any, *, writing: bool = False) -> None:
         """Wait until it is this strand's turn with a container."""
         if writing and self._strands.is_late(box):
+            if self.guess is not None and self._strands.is_outside(box):
+                raise Halted("what others have is changed on one side of an undecided branch")
             self.wait_for_all_before()
-        known = self._gates.get(id(box))
-        if known is not None:
-            waits = known[1].before(writing=writing)
-            if waits:
-                self._wait_all(waits)
-            if not known[1].before(writing=True):
-                self._gates.pop(id(box), None)
+        for key in self._keys(box):
+            known = self._gates.get(key)
+            if known is not None:
+                waits = known[1].before(writing=writing)
+                if waits:
+                    self._wait_all(waits)
+                if not known[1].before(writing=True):
+                    self._gates.pop(key, None)
 
     def is_free(self, box: Any, *, writing: bool = False) -> bool:
         """Whether it is this strand's turn already."""
-        if writing and self._strands.is_late(box) and self._strands.suspended_before(self._here) is not None:
+        if writing and self._strands.is_late(box) and self._strands.suspended_before(self.here) is not None:
             return False
-        known = self._gates.get(id(box))
-        return known is None or not known[1].before(writing=writing)
+        gates = (self._gates.get(key) for key in self._keys(box))
+        return not any(known is not None and known[1].before(writing=writing) for known in gates)
+
+    def _keys(self, box: Any) -> tuple[int, ...]:
+        return (id(box), id(OUTSIDE)) if self._strands.is_outside(box) else (id(box),)
 
     def wait(self, pending: Pending) -> Any:
         """Suspend until a value is there; return it."""

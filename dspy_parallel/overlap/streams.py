@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import calls, comprehensions, expressions, purity, targets
+from . import calls, comprehensions, contents, expressions, purity, targets
 from .frame import Frame
 from .strands import Halted
 
@@ -63,10 +63,10 @@ def over(frame: Frame, value: Any) -> Iterator[Any]:
             yield value[index]
             index += 1
     elif isinstance(value, (dict, set, deque)) and type(value) in purity.BOXES:
-        expressions.iterate(frame, value)  # whether that is understood
+        contents.iterate(frame, value)  # whether that is understood
         yield from _live(frame, value, value.__iter__)
     else:
-        yield from expressions.iterate(frame, value)
+        yield from contents.iterate(frame, value)
 
 
 def _live(frame: Frame, box: Any, make: Callable[[], Iterator[Any]]) -> Iterator[Any]:
@@ -96,8 +96,9 @@ def _turns(scope: Frame, node: ast.GeneratorExp, items: Iterator[Any], depth: in
             yield from _turns(scope, node, pull(scope, node.generators[depth + 1].iter), depth + 1)
 
 
-def _items(frame: Frame, callee: Any, node: ast.Call, *, at_once: bool) -> Iterator[Any]:
+def _items(frame: Frame, called: Any, node: ast.Call, *, at_once: bool) -> Iterator[Any]:
     """What a call of a builtin that makes an iterator, or of a dict's `items()`, goes over."""
+    callee: Any = called
     if any(isinstance(arg, ast.Starred) for arg in node.args) and callee not in (zip, itertools.chain):
         raise Halted("`*` is not understood here")
     args = node.args
@@ -110,19 +111,16 @@ def _items(frame: Frame, callee: Any, node: ast.Call, *, at_once: bool) -> Itera
     if callee is itertools.zip_longest:
         return itertools.zip_longest(*_sources(frame, args, at_once=False), **_named(frame, node))
     if callee in purity.ARRANGERS:
-        pools = [[*pull(frame, arg, at_once=True)] if callee is itertools.product else arg for arg in args]
-        if callee is not itertools.product:
-            pools = [
-                [*pull(frame, args[0], at_once=True)],
-                *(frame.ready(expressions.evaluate(frame, n)) for n in args[1:]),
-            ]
+        count = len(args) if callee is itertools.product else 1  # what comes behind is a number
+        pools: list[Any] = [list(pull(frame, arg, at_once=True)) for arg in args[:count]]
+        pools += [frame.ready(expressions.evaluate(frame, arg)) for arg in args[count:]]
         return iter(callee(*pools, **_named(frame, node)))
     if callee is itertools.chain:
         return itertools.chain(*_sources(frame, args, at_once))
     if callee is reversed:
         return _reversed(frame, frame.force(expressions.evaluate(frame, args[0])))
     if callee.__name__ in purity.VIEWS and not args:
-        return _live(frame, callee.__self__, lambda: iter(callee()))
+        return _live(frame, called.__self__, lambda: iter(called()))
     first = pull(frame, args[0], at_once=at_once and callee is not itertools.islice) if args else iter(())
     rest = [frame.ready(expressions.evaluate(frame, arg)) for arg in args[1:]]
     if callee is enumerate:
@@ -144,7 +142,7 @@ def _sources(frame: Frame, nodes: list[ast.expr], at_once: bool) -> list[Iterato
     sources: list[Iterator[Any]] = []
     for node in nodes:
         if isinstance(node, ast.Starred):
-            sources += [over(frame, part) for part in expressions.iterate(frame, whole(frame, node.value))]
+            sources += [over(frame, part) for part in contents.iterate(frame, whole(frame, node.value))]
         else:
             sources.append(pull(frame, node, at_once=at_once))
     return sources

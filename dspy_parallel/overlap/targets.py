@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from . import attributes, expressions, purity
+from . import attributes, contents, expressions, purity
 from .frame import Frame
 from .strands import Halted, Pending, Strand
 
@@ -28,9 +28,10 @@ def assign(frame: Frame, target: ast.expr, value: Any, *, comprehension: bool = 
         key = frame.ready(expressions.evaluate(frame, target.slice))
         if type(owner) not in purity.BOXES:
             raise Halted(f"an item of {type(owner).__name__} is set")
-        expressions.check_plain(key, *(expressions.keys_to_compare(owner) if isinstance(owner, dict) else ()))
+        expressions.check_plain(key, *(contents.keys_to_compare(owner) if isinstance(owner, dict) else ()))
         if isinstance(key, slice):
-            value = expressions.iterate(frame, value)
+            value = contents.iterate(frame, value)
+        frame.put_into(owner, value)
         frame.touch(owner, lambda: operator.setitem(owner, key, value), "an item", writing=True)
     elif isinstance(target, ast.Attribute):
         owner = frame.force(expressions.evaluate(frame, target.value))
@@ -40,7 +41,7 @@ def assign(frame: Frame, target: ast.expr, value: Any, *, comprehension: bool = 
 
 
 def _item_of(frame: Frame, value: Pending, index: int) -> Callable[[Strand], Any]:
-    return lambda strand: expressions.iterate(frame.at(strand), strand.force(value))[index]
+    return lambda strand: contents.iterate(frame.at(strand), strand.force(value))[index]
 
 
 def _unpack(frame: Frame, targets: list[ast.expr], value: Any, *, comprehension: bool) -> None:
@@ -50,7 +51,7 @@ def _unpack(frame: Frame, targets: list[ast.expr], value: Any, *, comprehension:
             item = frame.strand.fork(_item_of(frame, value, index), f"item {index} of {value.what}", value.boxes)
             assign(frame, target, item, comprehension=comprehension)
         return
-    items = expressions.iterate(frame, value)
+    items = contents.iterate(frame, value)
     if star is not None:
         rest = len(items) - len(targets) + 1
         items = [*items[:star], items[star : star + rest], *items[star + rest :]]
