@@ -14,6 +14,10 @@ A *sign* of blocking is a stretch that stood still (see `stretches`), that compu
 held across an await (see `locks`). The first sign sends the program back on probation, for ten times as many
 runs: it may have been the first use of something. The second one keeps it in threads for good. Runs that were
 already under way at the last sign count neither for nor against, so that a crowd of them is one sign, not many.
+
+Shorter stretches prove nothing one by one: on a busy machine every stretch may take some time. But a program that
+stalls on the loop for some time in each of many runs in a row is sent back on probation, too, without a sign. If that
+was the machine's fault, it is soon on the loop again.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ from typing import Any, Literal
 
 from ..errors import BlockingWarning
 from .locks import HeldLock, held_locks, place_of
-from .stretches import Sighting, Slot, current_slot
+from .stretches import Sighting, Slot, current_slot, was_on_time
 
 __all__ = ["LoopMeter", "Placement", "ProbationMeter", "placement_of"]
 
@@ -49,6 +53,10 @@ BLOCKED_SECONDS = 0.075
 stretches that only waited for their turn stood still for up to 72 ms."""
 BUSY_SECONDS = 0.1
 """CPU time in one stretch that is too long for an event loop."""
+STALLED_SECONDS = 0.02
+"""Unexplained time of a stretch on the loop that sends a program back on probation, if there is one in each run."""
+STALLED_RUNS = 20
+"""So many runs in a row."""
 SIGNS = 2
 """Signs of blocking that keep a program in threads."""
 FORGIVEN_AFTER = 1000
@@ -74,7 +82,7 @@ class Placement:
     Attributes:
         name: The program's name, for people.
         state: `"probation"` (in threads, being watched), `"loop"` or `"thread"`.
-        reason: The last sign of blocking, with file and line; empty if there was none.
+        reason: Why it was last taken off the loop, or kept off it, with file and line; empty if it never was.
         clean_runs: Clean runs since then; on probation, in a row.
         signs: Signs of blocking so far.
     """
@@ -84,6 +92,9 @@ class Placement:
     reason: str = ""
     clean_runs: int = 0
     signs: int = 0
+    suspected: bool = field(default=False, init=False, repr=False, compare=False)
+    """Whether the CPU time of stretches on the loop is read, which is not for free: there was a long one."""
+    _stalled_runs: int = field(default=0, init=False, repr=False, compare=False)
     _watched: set[ProbationMeter] = field(default_factory=set, init=False, repr=False, compare=False)
     _looks: Counter[int] = field(default_factory=Counter, init=False, repr=False, compare=False)
 
@@ -117,6 +128,23 @@ class Placement:
             self.state = "loop"
         if self.clean_runs >= FORGIVEN_AFTER:
             self.signs = 0
+
+    def ran_without_stalling(self) -> None:
+        """On the loop, that is."""
+        self._stalled_runs, self.suspected = 0, False
+
+    def ran_stalling(self, signs: int, reason: str) -> None:
+        """Count a run on the loop in which a stretch took long for no other reason than waiting for something."""
+        if signs != self.signs or self.state != "loop":
+            return
+        self._stalled_runs += 1
+        if self._stalled_runs < STALLED_RUNS:
+            return
+        self._stalled_runs, self.suspected = 0, False
+        self.clean_runs, self.reason = 0, f"{reason}, as in {STALLED_RUNS} runs in a row"
+        self.state = "probation"
+        self._looks.clear()
+        logger.info("%s %s; it is on probation in worker threads.", self.name, self.reason)
 
     def ran_unclean(self) -> None:
         """Count from the beginning, on probation.
@@ -223,25 +251,31 @@ def _name(program: Any) -> str:
 class LoopMeter:
     """Watches one run on the event loop; cheap enough for every stretch."""
 
-    __slots__ = ("_clean", "_outer", "_placement", "_signs", "_slot", "_started")
+    __slots__ = ("_clean", "_cpu", "_is_known", "_outer", "_placement", "_signs", "_slot", "_stall", "_started")
 
     def __init__(self, placement: Placement | None) -> None:
         self._placement = placement
         self._signs = placement.signs if placement is not None else 0
         self._clean = True
-        self._slot = current_slot()
-        self._slot.on_loop = True
-        self._outer = self._started = 0.0
+        self._cpu: float | None = None
+        self._stall = ""
+        self._is_known = True  # False: there was a long stretch, whose CPU time was not read
 
     def begin(self) -> None:
         """The program gets the loop's thread."""
-        slot = self._slot
+        slot = self._slot = current_slot()
+        slot.on_loop = True
+        if self._placement is not None:
+            self._cpu = time.thread_time() if self._placement.suspected else None
         self._outer = slot.started
         self._started = slot.started = time.perf_counter()
 
     def end(self) -> None:
         """The program lets go of it."""
         slot = self._slot
+        wall = time.perf_counter() - self._started
+        if wall >= STALLED_SECONDS:
+            self._ran_long(wall)
         seen = slot.seen
         if seen is not None and seen.started == self._started:
             slot.seen = None
@@ -249,6 +283,21 @@ class LoopMeter:
             if self._placement is not None:
                 self._judge(self._placement, seen)
         slot.started = self._outer
+
+    def _ran_long(self, wall: float) -> None:
+        slot, placement = self._slot, self._placement
+        is_another = slot.last_long >= self._started  # that of a program inside this one
+        slot.last_long = self._started
+        if placement is None or is_another:
+            return
+        if self._cpu is None:
+            placement.suspected, self._is_known = True, False
+            return
+        cpu = time.thread_time() - self._cpu
+        if wall - cpu >= max(STALLED_SECONDS, 2 * cpu) and was_on_time(self._started):
+            seen = slot.seen
+            where = f" at {seen.where}" if seen is not None and seen.started == self._started else ""
+            self._stall, self._clean = f"stalled for {wall - cpu:.2f} s{where}", False
 
     def _judge(self, placement: Placement, seen: Sighting) -> None:
         if _stood_still(self._slot, seen):
@@ -259,8 +308,15 @@ class LoopMeter:
 
     def finished(self) -> None:
         """The run has ended without an exception."""
-        if self._clean and self._placement is not None:
-            self._placement.ran_clean(self._signs)
+        placement = self._placement
+        if placement is None:
+            return
+        if self._stall:
+            placement.ran_stalling(self._signs, self._stall)
+        elif self._is_known:
+            placement.ran_without_stalling()
+        if self._clean:
+            placement.ran_clean(self._signs)
 
 
 class ProbationMeter:

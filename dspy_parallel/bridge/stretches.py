@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass
 from types import FrameType
 
-__all__ = ["Sighting", "Slot", "current_slot", "is_user_code"]
+__all__ = ["Sighting", "Slot", "current_slot", "is_user_code", "was_on_time"]
 
 logger = logging.getLogger("dspy_parallel")
 
@@ -32,6 +32,8 @@ IDLE_SHARE = 0.05
 """CPU time per tick that a thread may use and still count as standing still."""
 LONG_SECONDS = 0.03
 """A stretch of this length is looked at."""
+QUIET_TICKS = 100
+"""Ticks without a stretch after which nobody watches any more, until the next one."""
 STUCK_SECONDS = 2.0
 """A stretch of this length on an event loop is reported while it still runs."""
 
@@ -70,11 +72,12 @@ class Sighting:
 class Slot:
     """The stretch that runs in one thread now."""
 
-    __slots__ = ("_clock", "on_loop", "seen", "started", "thread")
+    __slots__ = ("_clock", "last_long", "on_loop", "seen", "started", "thread")
 
     def __init__(self) -> None:
         self.thread = threading.current_thread()
         self.started = 0.0  # perf_counter seconds; 0: no stretch is running
+        self.last_long = 0.0  # the same: when the last long stretch that has ended had begun
         self.seen: Sighting | None = None
         self.on_loop = False
         try:
@@ -132,6 +135,7 @@ class _Watch:
         self._slots: dict[int, Slot] = {}
         self._lock = threading.Lock()
         self._running = False
+        self._asleep = self._late = 0.0
         self.used = False
 
     def slot(self) -> Slot:
@@ -146,15 +150,23 @@ class _Watch:
             with self._lock:
                 if not self._running:
                     self._running = True
+                    self._asleep = time.perf_counter()
                     threading.Thread(target=self._look_out, name="dspy-parallel-watch", daemon=True).start()
         return slot
+
+    def was_on_time(self, since: float) -> bool:
+        """Whether the watching thread has had a CPU and the GIL whenever it wanted them, since a moment until now."""
+        return self._late < since and time.perf_counter() - self._asleep < TICK_SECONDS + LATE_SECONDS
 
     def _look_out(self) -> None:
         quiet = 0
         while True:
-            asleep = time.perf_counter()
+            self._asleep = time.perf_counter()
             time.sleep(TICK_SECONDS)
-            tick = time.perf_counter() - asleep
+            awake = time.perf_counter()
+            tick = awake - self._asleep
+            if tick >= TICK_SECONDS + LATE_SECONDS:
+                self._late = awake
             with self._lock:
                 slots = list(self._slots.items())
             busy = False
@@ -168,7 +180,7 @@ class _Watch:
                         self._slots.pop(key, None)
             quiet = 0 if busy or self.used else quiet + 1
             self.used = False
-            if quiet > 100:
+            if quiet > QUIET_TICKS:
                 with self._lock:
                     if not self.used:
                         self._running = False
@@ -215,5 +227,6 @@ class _Watch:
 _local = threading.local()
 _watch = _Watch()
 current_slot = _watch.slot
+was_on_time = _watch.was_on_time
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_watch.after_fork)
