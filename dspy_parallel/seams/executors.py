@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..bridge import await_, in_bridge
@@ -18,7 +19,10 @@ from .table import Seam, in_thread, register
 __all__: list[str] = []
 
 
-def _wait(subscribe: Callable[[Callable[..., None]], None], timeout: float | None) -> None:
+Tell = Callable[..., None]
+
+
+def _wait(subscribe: Callable[[Tell], None], unsubscribe: Callable[[Tell], None], timeout: float | None) -> None:
     """Suspend the program until the subscribed function is called, in any thread, or the time is up."""
 
     async def wait() -> None:
@@ -38,15 +42,23 @@ def _wait(subscribe: Callable[[Callable[..., None]], None], timeout: float | Non
             await asyncio.wait([waiter], timeout=timeout)
         finally:
             waiter.cancel()
+            unsubscribe(tell)
 
     await_(wait())
+
+
+def _forget(future: Any, tell: Tell) -> None:
+    """Undo `add_done_callback`: whoever asks again and again, with timeouts, must not leave one each time."""
+    with future._condition:
+        if tell in future._done_callbacks:
+            future._done_callbacks.remove(tell)
 
 
 def _result(original: Callable[..., Any], future: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     timeout = args[0] if args else kwargs.get("timeout")
     if future.done() or not (timeout is None or (isinstance(timeout, (int, float)) and timeout > 0)):
         return original(*args, **kwargs)
-    _wait(future.add_done_callback, timeout)
+    _wait(future.add_done_callback, partial(_forget, future), timeout)
     # Either it is done by now or the time is up, which the original says in its own way.
     return original(*args, **kwargs) if future.done() else original(timeout=0)
 
@@ -56,14 +68,14 @@ class _Event(threading.Event):
 
     def __init__(self) -> None:
         super().__init__()
-        self._told: list[Callable[..., None]] = []
+        self._told: list[Tell] = []
 
     def set(self) -> None:
         super().set()
         for tell in list(self._told):
             tell()
 
-    def _subscribe(self, tell: Callable[..., None]) -> None:
+    def _subscribe(self, tell: Tell) -> None:
         self._told.append(tell)
         if self.is_set():
             tell()
@@ -71,8 +83,7 @@ class _Event(threading.Event):
     def wait(self, timeout: float | None = None) -> bool:
         if self.is_set() or not in_bridge() or (timeout is not None and timeout <= 0):
             return super().wait(timeout)
-        _wait(self._subscribe, timeout)
-        self._told.clear()
+        _wait(self._subscribe, self._told.remove, timeout)
         return self.is_set()
 
 

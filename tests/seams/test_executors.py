@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from typing import Any
@@ -99,6 +100,27 @@ def test_timeouts_and_errors_of_futures(engine: str) -> None:
         lambda: never.result("soon"),  # type: ignore[arg-type]
     ):
         same_as_sync(call, engine=engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_asking_again_and_again_leaves_nothing_at_the_future(engine: str) -> None:
+    """Of others, who wait for it, too, nothing is taken away."""
+    future: Future[int] = Future()
+    told: list[Any] = []
+    future.add_done_callback(told.append)
+
+    def program() -> int:
+        for ask in (future.result, future.exception, lambda timeout: wait([future], timeout)):
+            for _ in range(3):
+                with contextlib.suppress(concurrent.futures.TimeoutError):
+                    ask(timeout=0.001)
+        assert len(future._done_callbacks) == 1  # type: ignore[attr-defined]
+        assert not future._waiters  # type: ignore[attr-defined]
+        future.set_result(1)
+        return future.result(timeout=PATIENCE)
+
+    assert alone(program, engine=engine) == 1
+    assert told == [future]
 
 
 def test_a_wait_for_a_future_can_be_cancelled() -> None:
