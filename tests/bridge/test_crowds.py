@@ -47,13 +47,18 @@ def test_two_hundred_first_runs_of_a_clean_program():
 def test_two_hundred_first_runs_of_a_blocking_program(where):
     """No slower than plain threads; not one of them, nor of a second batch, is on the loop."""
 
-    def program():
-        if where == "before":
-            block()
-        await_(answer())
-        if where == "after":
-            block()
-        return threading.current_thread()
+    def new_program():
+        def program():
+            if where == "before":
+                block()
+            await_(answer())
+            if where == "after":
+                block()
+            return threading.current_thread()
+
+        # Functions made from one code object are one program, of which the first round would have taught enough.
+        program.__code__ = program.__code__.replace()
+        return program
 
     def plain():
         block()
@@ -61,10 +66,14 @@ def test_two_hundred_first_runs_of_a_blocking_program(where):
 
     loop = None
 
+    async def crowd(program):
+        began = time.perf_counter()
+        assert threading.current_thread() not in await asyncio.gather(*(run(program) for _ in range(200)))
+        return time.perf_counter() - began
+
     async def main():
         nonlocal loop
         loop = asyncio.get_running_loop()
-        me = threading.current_thread()
         ratios = []
         for _ in range(3):
             began = time.perf_counter()
@@ -74,15 +83,16 @@ def test_two_hundred_first_runs_of_a_blocking_program(where):
             while any(thread.is_alive() for thread in threads):
                 await asyncio.sleep(0.005)
             stock = time.perf_counter() - began
-            began = time.perf_counter()
-            assert me not in await asyncio.gather(*(run(program) for _ in range(200)))
-            ratios.append((time.perf_counter() - began) / stock)
-        return min(ratios)
+            program = new_program()
+            assert placement_of(program) == Placement(placement_of(program).name)
+            ratios.append(await crowd(program) / stock)
+        await crowd(program)
+        return min(ratios), placement_of(program)
 
-    ratio, seen = recorded(main)
+    (ratio, placement), seen = recorded(main)
     assert ratio <= 1.25
-    assert placement_of(program).state == "thread"
-    assert len(seen) == 1
+    assert placement.state == "thread"
+    assert 1 <= len(seen) <= 3  # one for each program, of which two may not have been seen often enough
 
 
 @pytest.mark.timeout(120)
@@ -123,7 +133,7 @@ def test_other_processes_that_take_the_cpu_do_not_pin_a_clean_program():
                 await_(asyncio.sleep(0.001))
 
         async def main():
-            for _ in range(40):
+            for _ in range(1000):  # a busy machine takes its time
                 await asyncio.gather(*(run(program) for _ in range(5)))
                 if placement_of(program).state == "loop":
                     break

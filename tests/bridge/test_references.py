@@ -8,7 +8,7 @@ import sys
 import threading
 import types
 import weakref
-from collections import OrderedDict, UserDict, defaultdict, deque
+from collections import UserDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -68,7 +68,7 @@ def endless_lock(key: str) -> Any:
     return threading.Lock()
 
 
-def remembered(key: str, _locks: dict[str, Any] = {"key": threading.Lock()}) -> Any:  # noqa: B006 - as people do
+def remembered(key: str, _locks: dict[str, Any] = {"key": threading.Lock()}) -> Any:  # noqa: B006, B008 - as people do
     return _locks[key]
 
 
