@@ -50,7 +50,7 @@ def _wait(subscribe: Callable[[Tell], None], unsubscribe: Callable[[Tell], None]
 def _forget(future: Any, tell: Tell) -> None:
     """Undo `add_done_callback`: whoever asks again and again, with timeouts, must not leave one each time."""
     with future._condition:
-        if tell in future._done_callbacks:
+        if not future.done():  # otherwise they are being called, one after the other
             future._done_callbacks.remove(tell)
 
 

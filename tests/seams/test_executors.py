@@ -123,6 +123,28 @@ def test_asking_again_and_again_leaves_nothing_at_the_future(engine: str) -> Non
     assert told == [future]
 
 
+def test_whoever_has_been_told_takes_nothing_from_those_who_are_still_to_be() -> None:
+    """A future calls its callbacks one after the other, while the first ones already go on."""
+    future: Future[int] = Future()
+    told: list[Any] = []
+
+    async def main() -> None:
+        program = asyncio.create_task(run(future.result, engine="loop"))
+        while not future._done_callbacks:  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+        went_on = threading.Event()
+        future.add_done_callback(lambda future: told.append(went_on.wait(PATIENCE)))
+        future.add_done_callback(told.append)
+        thread = threading.Thread(target=future.set_result, args=[1])
+        thread.start()
+        assert await program == 1
+        went_on.set()
+        await asyncio.to_thread(thread.join)
+
+    asyncio.run(main())
+    assert told == [True, future]
+
+
 def test_a_wait_for_a_future_can_be_cancelled() -> None:
     """And leaves the future as it was: its result belongs to others, too."""
 
