@@ -6,6 +6,7 @@ are equal if, and only if, the program behaved the same.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
 import dataclasses
@@ -205,6 +206,10 @@ class World:
         self.effects.append(self.describe(list(what)))
 
 
+class Halt(BaseException):
+    """What a program raises for `except Exception` to let it pass."""
+
+
 def entry(describe: Describer, found: dict[str, Any]) -> Any:
     """A history entry without the time and identifier of the call."""
     return describe({name: value for name, value in found.items() if name not in ("timestamp", "uuid")})
@@ -240,44 +245,87 @@ def observe(
 def _observe(
     make: Any, way: str, make_lms: Any, by: str, loop_kind: str, probe: Callable[[], Any], context: dict[str, Any]
 ) -> dict[str, Any]:
-    world = World(make_lms())
-    describe = world.describe
-    recorder = Recorder(describe)
-    trace: list[Any] = []
     base_lm.GLOBAL_HISTORY.clear()
-    seen: dict[str, Any] = {}
-    options = {
-        name: value(world) if isinstance(value, types.FunctionType) else value for name, value in context.items()
-    }
     with warnings.catch_warnings(record=True) as warned, logged() as lines:
         warnings.simplefilter("always")
-        with dspy.context(**{"lm": world.lms.get("main"), "callbacks": [recorder], "trace": trace, **options}):
-            program, args, kwargs = make(world)
-            describe.introduce(program, "program")
+        with _own(make, make_lms, context) as (program, args, kwargs, note):
             call = _plain(program, probe) if way == "sync" else _bridged(program, probe, way, by, loop_kind)
             with call as run_program:
-                output, exception, seen["probe"] = run_program(*args, **kwargs)
-            seen["output"], seen["exception"] = describe(output), describe.exception(exception)
-    seen["effects"] = world.effects
-    seen["trace"] = [(describe(module), describe(inputs), describe(outputs)) for module, inputs, outputs in trace]
-    seen["callbacks"] = recorder.events
+                seen = note(*run_program(*args, **kwargs))
     seen["warnings"] = [
         (warning.category.__name__, scrubbed(str(warning.message)))
         for warning in warned
         if not issubclass(warning.category, BlockingWarning)
     ]
     seen["log"] = lines
-    seen["lm histories"] = {
-        label: [entry(describe, found) for found in getattr(lm, "history", ())] for label, lm in world.lms.items()
-    }
-    seen["global history"] = [entry(describe, found) for found in base_lm.GLOBAL_HISTORY]
-    if isinstance(program, dspy.Module):
-        seen["module histories"] = {
-            path: [entry(describe, found) for found in getattr(module, "history", ())]
-            for path, module in program.named_sub_modules()
-        }
-        seen["state"] = describe({k: v for k, v in vars(program).items() if k not in _NOT_STATE})
     return seen
+
+
+PROCESS_WIDE = ("warnings", "log", "global history")
+"""What is seen of all programs that run at the same time, taken together."""
+
+
+def observe_together(makes: list[Any], ways: list[str], make_lms: list[Any], **context: Any) -> list[dict[str, Any]]:
+    """Run programs at the same time on one event loop; return what was seen of each, but for what is process-wide.
+
+    Args:
+        makes: As `make` of `observe()`, for each program.
+        ways: As `way`.
+        make_lms: As `make_lms`.
+        **context: As there.
+    """
+    probe = context.pop("probe")
+
+    async def one(make: Any, way: str, make_lms: Any) -> dict[str, Any]:
+        with _own(make, make_lms, context) as (program, args, kwargs, note):
+            async_module(program, engine=_engine(way))
+            placement_of(type(program)).state = "loop" if way == "promoted" else "probation"
+            seen = note(*await _outcome(program.acall, probe, args, kwargs))
+            return {name: value for name, value in seen.items() if name not in PROCESS_WIDE}
+
+    async def main() -> list[dict[str, Any]]:
+        return await asyncio.gather(*map(one, makes, ways, make_lms))
+
+    with warnings.catch_warnings(), logged():
+        warnings.simplefilter("ignore")
+        return run_on("asyncio", main)
+
+
+Note = Callable[[Any, "BaseException | None", Any], dict[str, Any]]
+
+
+@contextlib.contextmanager
+def _own(make: Any, make_lms: Any, context: dict[str, Any]) -> Iterator[tuple[Any, Any, Any, Note]]:
+    """A program in a world of its own, its inputs, and what to call with its outcome for what was seen of it."""
+    world = World(make_lms())
+    describe = world.describe
+    recorder = Recorder(describe)
+    trace: list[Any] = []
+    options = {
+        name: value(world) if isinstance(value, types.FunctionType) else value for name, value in context.items()
+    }
+
+    def note(output: Any, exception: BaseException | None, probed: Any) -> dict[str, Any]:
+        seen = {"output": describe(output), "exception": describe.exception(exception), "probe": probed}
+        seen["effects"] = world.effects
+        seen["trace"] = [(describe(module), describe(inputs), describe(outputs)) for module, inputs, outputs in trace]
+        seen["callbacks"] = recorder.events
+        seen["lm histories"] = {
+            label: [entry(describe, found) for found in getattr(lm, "history", ())] for label, lm in world.lms.items()
+        }
+        seen["global history"] = [entry(describe, found) for found in base_lm.GLOBAL_HISTORY]
+        if isinstance(program, dspy.Module):
+            seen["module histories"] = {
+                path: [entry(describe, found) for found in getattr(module, "history", ())]
+                for path, module in program.named_sub_modules()
+            }
+            seen["state"] = describe({k: v for k, v in vars(program).items() if k not in _NOT_STATE})
+        return seen
+
+    with dspy.context(**{"lm": world.lms.get("main"), "callbacks": [recorder], "trace": trace, **options}):
+        program, args, kwargs = make(world)
+        describe.introduce(program, "program")
+        yield program, args, kwargs, note
 
 
 Called = Callable[..., tuple[Any, BaseException | None, Any]]
@@ -288,17 +336,29 @@ def _plain(program: Any, probe: Callable[[], Any]) -> Iterator[Called]:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             output = program(*args, **kwargs)
-        except Exception as exc:
+        except (Exception, Halt) as exc:
             return None, exc, probe()
         return output, None, probe()
 
     yield call
 
 
+def _engine(way: str) -> Any:
+    return way if way in ("loop", "thread") else "auto"
+
+
+async def _outcome(start: Any, probe: Callable[[], Any], args: Any, kwargs: Any) -> Any:
+    try:
+        output = await start(*args, **kwargs)
+    except (Exception, Halt) as exc:
+        return None, exc, probe()
+    return output, None, probe()
+
+
 @contextlib.contextmanager
 def _bridged(program: Any, probe: Callable[[], Any], way: str, by: str, loop_kind: str) -> Iterator[Called]:
     """Like `_plain`, but the program runs on an event loop, the given way."""
-    engine: Any = way if way in ("loop", "thread") else "auto"
+    engine = _engine(way)
     if by == "decorator":
         async_module(program, engine=engine)
     elif by == "install":
@@ -309,11 +369,7 @@ def _bridged(program: Any, probe: Callable[[], Any], way: str, by: str, loop_kin
     vars(placement).update(vars(Placement("")), name=before.name, state="loop" if way == "promoted" else "probation")
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            output = await start(*args, **kwargs)
-        except Exception as exc:
-            return None, exc, probe()
-        return output, None, probe()
+        return await _outcome(start, probe, args, kwargs)
 
     try:
         yield functools.partial(run_on, loop_kind, call)

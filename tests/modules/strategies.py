@@ -18,7 +18,7 @@ import dspy
 from hypothesis import strategies as st
 
 from dspy_parallel import loop_safe
-from tests.modules.observing import Recorder, World
+from tests.modules.observing import Halt, Recorder, World
 
 Statement = tuple[Any, ...]
 Body = list[Statement]
@@ -37,16 +37,12 @@ class Trouble(Exception):
         self.code = code
 
 
-class Halt(BaseException):
-    """One that `except Exception` lets pass."""
-
-
 simple = st.one_of(
     st.tuples(st.just("predict"), st.integers(0, 2)),
     st.tuples(st.just("predict_many"), st.integers(0, 2)),
     st.tuples(st.just("fail"), st.integers(0, 2)),
     st.tuples(st.just("bad_input"), st.integers(0, 2)),
-    st.tuples(st.just("raise"), st.sampled_from(["ValueError", "Trouble", "from", "bare"])),
+    st.tuples(st.just("raise"), st.sampled_from(["ValueError", "Trouble", "Halt", "from", "bare"])),
     st.tuples(st.just("tool"), st.sampled_from(["sync", "async", "safe", "asking", "failing"])),
     st.tuples(st.just("count")),
     st.tuples(st.just("settings")),
@@ -240,6 +236,8 @@ class Block(dspy.Module):
             except Trouble:
                 self._world.note("seen")
                 raise
+        if how == "Halt":
+            raise Halt(text)
         raise Trouble(text, 5) if how == "Trouble" else ValueError(text, len(text))
 
     # Modules

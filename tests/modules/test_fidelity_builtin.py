@@ -262,7 +262,6 @@ PROGRAMS: dict[str, list[Callable[[World], Made]]] = {
     "Embeddings": [embeddings],
 }
 IMPOSSIBLE = {"Avatar": "broken as shipped: its constructor reads dspy.TypedPredictor, which is gone"}
-NOT_MODULES = {"Parallel", "KNN", "Retrieve", "Embeddings"}
 DEFINED_IN_FUNCTIONS = {"EnsembledProgram", "SyncWrapper"}
 
 QUOTES_ITS_FRAMES = {react_with_failing_tool}

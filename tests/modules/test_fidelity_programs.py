@@ -9,22 +9,28 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.modules.lms import MAKERS, NEEDS_THREAD
-from tests.modules.observing import WAYS, World, assert_same
+from tests.modules.observing import PROCESS_WIDE, WAYS, assert_same, differences, observe, observe_together
 from tests.modules.strategies import Body, build, mark, needs_thread, programs
 
 THREADS = tuple(way for way in WAYS if way not in ("sync", "loop"))
 SETTINGS = {"allow_tool_async_sync_conversion": True, "max_errors": 10}
 
 
+def maker(body: Body) -> Any:
+    return lambda world: (build(body, world), ("begin",), {})
+
+
+def lm_maker(lm: str | None) -> Any:
+    return lambda: {label: MAKERS[lm](label) if lm else None for label in ("main", "other")}
+
+
+def ways(body: Body, lm: str | None) -> tuple[str, ...]:
+    return THREADS if lm in NEEDS_THREAD or needs_thread(body) else WAYS[1:]
+
+
 def check(body: Body, lm: str | None = "twin", usage: bool = True, **options: Any) -> dict[str, Any]:
-    def make(world: World) -> Any:
-        return build(body, world), ("begin",), {}
-
-    def make_lms() -> dict[str, Any]:
-        return {label: MAKERS[lm](label) if lm else None for label in ("main", "other")}
-
-    ways = THREADS if lm in NEEDS_THREAD or needs_thread(body) else WAYS[1:]
-    return assert_same(make, make_lms, ways, track_usage=usage, probe=mark.get, **SETTINGS, **options)
+    options = {**SETTINGS, "track_usage": usage, "probe": mark.get, **options}
+    return assert_same(maker(body), lm_maker(lm), ways(body, lm), **options)
 
 
 @given(programs(), st.sampled_from(sorted(MAKERS)), st.booleans())
@@ -45,6 +51,19 @@ def test_random_programs(body: Body, lm: str, usage: bool) -> None:
 @given(programs(60), st.sampled_from(sorted(MAKERS)), st.booleans())
 def test_large_random_programs(body: Body, lm: str, usage: bool) -> None:
     check(body, lm, usage)
+
+
+@given(st.lists(st.tuples(programs(4), st.sampled_from(sorted(MAKERS))), min_size=2, max_size=4), st.booleans())
+@example([([("predict", 0), ("raise", "Halt")], "twin"), ([("module", [("predict", 1)]), ("usage",)], "twin")], True)
+def test_random_programs_at_the_same_time(several: list[tuple[Body, str]], usage: bool) -> None:
+    """Each on its own engine; of each is seen what is seen of it alone."""
+    options = {**SETTINGS, "track_usage": usage, "probe": mark.get}
+    makes, lms = [maker(body) for body, _ in several], [lm_maker(lm) for _, lm in several]
+    chosen = [ways(body, lm)[n % len(ways(body, lm))] for n, (body, lm) in enumerate(several)]
+    alone = [observe(make, "sync", make_lms, **options) for make, make_lms in zip(makes, lms, strict=True)]
+    for expected, found in zip(alone, observe_together(makes, chosen, lms, **options), strict=True):
+        own = {name: value for name, value in expected.items() if name not in PROCESS_WIDE}
+        assert not differences(own, found), differences(own, found)
 
 
 def test_on_every_event_loop(loop_kind: str) -> None:
