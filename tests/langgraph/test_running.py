@@ -21,6 +21,7 @@ from typing_extensions import TypedDict
 from dspy_parallel import BlockingWarning, async_module, await_, in_bridge, loop_safe, placement_of
 from dspy_parallel.langgraph import parallelize_graph
 from dspy_parallel.testing import LMServer
+from tests.seams.programs import VERSION
 
 ENGINES: Any = pytest.mark.parametrize("engine", ["auto", "loop", "thread"])
 
@@ -339,6 +340,8 @@ def cached(state: State) -> Any:
 def test_blockbuster(lm: Any, node: Any) -> None:
     """What `langgraph dev` looks for: nothing in these nodes blocks the event loop."""
     blockbuster = pytest.importorskip("blockbuster")
+    if node is cached and VERSION < (3, 4):
+        pytest.skip("DSPy looked into its cache on the event loop")
     # The strict engine: by the usual one, the first runs of a sync node would be in threads, where nothing is found.
     graph = single(node, "loop")
 
