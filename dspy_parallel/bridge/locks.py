@@ -12,13 +12,14 @@ import concurrent.futures
 import logging
 import os
 import threading
+import weakref
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from .references import references
 
-__all__ = ["HeldLock", "held_locks", "place_of"]
+__all__ = ["HeldLock", "held_locks", "place_of", "see_semaphores"]
 
 logger = logging.getLogger("dspy_parallel")
 
@@ -86,9 +87,33 @@ def _is_held(lock: Any) -> bool:
         return bool(lock.locked())
     if kind is _RLOCK:
         return bool(lock._is_owned())
-    own = object.__getattribute__(lock, "__dict__")
     if issubclass(kind, threading.Semaphore):
-        # Other than a bounded one, it does not know its initial value. One that a program refers to was made to
-        # limit concurrency, so a program that waits near it is taken to be inside.
-        return bool(own["_value"] < own.get("_initial_value", float("inf")))
-    return type(own["_lock"]) in (_LOCK, _RLOCK) and _is_held(own["_lock"])
+        return _is_entered(lock)
+    inner = _own(lock)["_lock"]
+    return type(inner) in (_LOCK, _RLOCK) and _is_held(inner)
+
+
+def _own(lock: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", object.__getattribute__(lock, "__dict__"))
+
+
+# Semaphores by their identity, and the highest value that each was seen to have.
+_semaphores: dict[int, tuple[weakref.ref[threading.Semaphore], int]] = {}
+
+
+def _is_entered(semaphore: threading.Semaphore) -> bool:
+    """Whether its value has been higher; it does not know by itself, unless it is bounded."""
+    number, value = id(semaphore), int(_own(semaphore)["_value"])
+    highest = _own(semaphore).get("_initial_value", value)
+    if number in _semaphores:
+        highest = max(highest, _semaphores[number][1])
+    _semaphores[number] = weakref.ref(semaphore, lambda _: _semaphores.pop(number, None)), highest
+    return bool(value < highest)
+
+
+def see_semaphores() -> None:
+    """Look at all semaphores that are known, at a moment when a certain program does not wait inside of them."""
+    for reference, _ in list(_semaphores.values()):
+        semaphore = reference()
+        if semaphore is not None:
+            _is_entered(semaphore)

@@ -37,7 +37,7 @@ from types import FrameType, MethodType
 from typing import Any, Literal
 
 from ..errors import BlockingWarning
-from .locks import HeldLock, held_locks, place_of
+from .locks import HeldLock, held_locks, place_of, see_semaphores
 from .stretches import Sighting, Slot, current_slot, was_on_time
 
 __all__ = ["LoopMeter", "Placement", "ProbationMeter", "placement_of"]
@@ -102,6 +102,7 @@ class Placement:
         """A meter for one more run in a worker thread, if it needs one."""
         if self.state != "probation" or len(self._watched) >= WATCHED_AT_ONCE:
             return None
+        see_semaphores()
         meter = ProbationMeter(self)
         self._watched.add(meter)
         return meter

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from dspy_parallel.bridge import offload, references
-from dspy_parallel.bridge.locks import HeldLock, held_locks
+from dspy_parallel.bridge.locks import HeldLock, held_locks, see_semaphores
 
 FOUND: list[HeldLock] = []
 
@@ -30,9 +30,11 @@ ROOT: Any = None
 
 
 def holds(program: Callable[[], Any]) -> list[HeldLock]:
-    """What is found where the program waits."""
+    """What is found where the program waits, the second time that it runs."""
     global ROOT
     ROOT = sys._getframe()
+    program()
+    see_semaphores()
     FOUND.clear()
     program()
     return list(FOUND)
@@ -432,8 +434,7 @@ def test_found_while_held(program: Callable[[], Any]) -> None:
     """One taken lock, by however many ways; free again when the program has ended."""
     found = holds(program)
     assert len({id(held.lock) for held in found}) == 1, found
-    if type(found[0].lock) is not threading.Semaphore:
-        assert not found[0].is_held
+    assert not found[0].is_held
 
 
 def test_taken_by_others() -> None:
@@ -464,11 +465,29 @@ def test_taken_by_others() -> None:
             executor.submit(int)
             wait()
 
+    class Counter:
+        def __init__(self) -> None:
+            self.count = threading.Semaphore(0)
+
+        def put(self) -> None:
+            self.count.release()
+
+        def get(self) -> None:
+            self.count.acquire()
+
+    def with_a_semaphore_that_counts_events() -> None:
+        counter = Counter()
+        with contextlib.nullcontext():
+            wait()
+            counter.put()
+            counter.get()
+
     with LOCK:
         # In Python 3.10 it cannot be seen which `with` statement a function is in.
         assert not holds(outside_of_with) or sys.version_info < (3, 11)
         assert not holds(near_an_offloaded_function)
         assert not holds(with_an_executor)
+        assert not holds(with_a_semaphore_that_counts_events)
 
 
 class Touchy(dict[str, Any]):
@@ -530,7 +549,7 @@ def test_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with LOCK:
         assert not holds(program)
-    assert 10 < len(_COUNTS) <= references.MOST_OBJECTS
+    assert 10 < len(_COUNTS) <= 2 * references.MOST_OBJECTS  # it is run twice
 
 
 _COUNTS: list[int] = []
