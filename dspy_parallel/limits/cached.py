@@ -6,6 +6,7 @@ as it will again for the call proper; where it would make the request, it is sto
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import importlib
 from collections.abc import Awaitable
@@ -39,7 +40,7 @@ def is_cached(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     token = _probing.set(True)
     try:
         if (execution := _execution()) is not None:
-            return _look_up(execution, lm, args, kwargs, asynchronous=False)
+            return bool(execution._cached(lm, _prepared(execution, lm, args, kwargs, asynchronous=False), False))
         lm.forward(*args, **kwargs)
         return True
     except (Exception, Probe):  # what is wrong with the call, the call itself will say
@@ -55,7 +56,8 @@ async def is_cached_async(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     token = _probing.set(True)
     try:
         if (execution := _execution()) is not None:
-            return _look_up(execution, lm, args, kwargs, asynchronous=True)
+            call = _prepared(execution, lm, args, kwargs, asynchronous=True)
+            return bool(await asyncio.to_thread(execution._cached, lm, call, True))  # as DSPy does: it may be on disk
         request: Awaitable[Any] = lm.aforward(*args, **kwargs)
         await request
         return True
@@ -72,8 +74,7 @@ def _execution() -> Any:
         return None
 
 
-def _look_up(execution: Any, lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, asynchronous: bool) -> bool:
+def _prepared(execution: Any, lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, asynchronous: bool) -> Any:
     prompt = args[0] if args else kwargs.get("prompt")
     rest = {name: value for name, value in kwargs.items() if name not in ("prompt", "messages")}
-    call = execution.prepare(lm, prompt, kwargs.get("messages"), rest, asynchronous=asynchronous)
-    return execution._cached(lm, call, asynchronous) is not None
+    return execution.prepare(lm, prompt, kwargs.get("messages"), rest, asynchronous=asynchronous)

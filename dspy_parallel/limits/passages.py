@@ -6,17 +6,19 @@ import asyncio
 import contextvars
 import logging
 import random
+import sys
 import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from .. import events
 from ..bridge import await_, in_bridge
 from .assignment import Limit
-from .refusals import is_refusal, retry_after
+from .gate import TurnedAwayError
+from .refusals import copy_of, is_refusal, retry_after
 
-__all__ = ["Passage", "current_passage", "passing"]
+__all__ = ["Passage", "Progress", "current_passage", "passing"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,163 +31,225 @@ current_passage = _current.get
 """The LM call around the running code, if it is under a limit; also in threads to which DSPy hands a part of it."""
 
 
+class Progress(Protocol):
+    """How far a request has got: DSPy's record of an attempt."""
+
+    emitted: bool
+    """Whether some of the reply has been handed on."""
+    completed: bool
+    gave_up: bool
+    """Set if the request must not be tried again."""
+
+
 class Passage:
     """The state of one call."""
 
-    def __init__(self, limit: Limit, lm: Any) -> None:
+    def __init__(self, limit: Limit, lm: Any, number: int | None = None) -> None:
         self.limit = limit
         self.lm = lm
-        self.gave_up = False
-        """Whether the call has been refused until its time was up, and must not be tried again."""
         self._outer = current_passage()
         self._gate = limit.gate
-        self._number = limit.gate.number()
+        self._number = limit.gate.number() if number is None else number
         self._inside = False
+        self._requesting = False
         self._sent_at = 0.0
         self._refusals = 0
+        self._refusal: BaseException | None = None
+        self._handled: BaseException | None = None
+        """What the caller was handling already, as one who tries another LM after the first has failed."""
+        self._turned_away = False
         self._deadline: float | None = None
 
     # One request
 
-    async def attempt(self, request: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: Any) -> Any:
+    async def attempt(
+        self,
+        request: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        progress: Progress | None = None,
+    ) -> Any:
         """Make the request when it is its turn, again and again while it is refused."""
-        refused: BaseException | None = None
-        while True:
-            if not await self.enter():
-                raise self._given_up(refused)
-            try:
-                result = await request(*args, **kwargs)
-            except BaseException as exc:
-                rest = self._ended(exc)
-                if rest is None:
-                    raise
-                refused = exc
-            else:
-                self._ended(None)
-                return result
-            started = time.perf_counter()
-            await asyncio.sleep(rest)
-            events.waited("limit", started)
+        with self._for_one_request() as passage:
+            while True:
+                if not await passage.enter():
+                    raise passage._given_up(progress)
+                try:
+                    result = await request(*args, **kwargs)
+                except BaseException as exc:
+                    rest = passage._ended(exc, progress)
+                    if rest is None:
+                        raise
+                else:
+                    passage._ended(None)
+                    return result
+                started = time.perf_counter()
+                await asyncio.sleep(rest)
+                events.waited("limit", started)
 
-    def attempt_blocking(self, request: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Any:
+    def attempt_blocking(
+        self,
+        request: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        progress: Progress | None = None,
+    ) -> Any:
         """The same in sync code; inside a bridged program, the waiting is done on the loop."""
-        refused: BaseException | None = None
-        while True:
-            if not self.enter_blocking():
-                raise self._given_up(refused)
-            try:
-                result = request(*args, **kwargs)
-            except BaseException as exc:
-                rest = self._ended(exc)
-                if rest is None:
-                    raise
-                refused = exc
-            else:
-                self._ended(None)
-                return result
-            started = time.perf_counter()
-            if in_bridge():
-                await_(asyncio.sleep(rest))
-            else:
-                time.sleep(rest)
-            events.waited("limit", started)
+        with self._for_one_request() as passage:
+            while True:
+                if not passage.enter_blocking():
+                    raise passage._given_up(progress)
+                try:
+                    result = request(*args, **kwargs)
+                except BaseException as exc:
+                    rest = passage._ended(exc, progress)
+                    if rest is None:
+                        raise
+                else:
+                    passage._ended(None)
+                    return result
+                started = time.perf_counter()
+                if in_bridge():
+                    await_(asyncio.sleep(rest))
+                else:
+                    time.sleep(rest)
+                events.waited("limit", started)
+
+    @contextmanager
+    def _for_one_request(self) -> Generator[Passage]:
+        """This call; or a part of it, for a request that is made within another of its requests or beside it."""
+        with self._gate.lock:
+            is_free, self._requesting = not self._requesting, True
+        passage = self if is_free else Passage(self.limit, self.lm, self._number)
+        passage._handled = sys.exc_info()[1]
+        try:
+            with passing(passage):
+                yield passage
+        finally:
+            passage._refusal = passage._handled = None  # their tracebacks refer to this frame
+            if is_free:
+                self._requesting = False
 
     # Its place
 
     async def enter(self) -> bool:
-        """Wait for the turn; False if the time is up."""
-        started = time.perf_counter()
-        if not self._is_free() and not await self._gate.enter(self._number, self._seconds_left()):
-            return False
-        events.waited("limit", started)
-        self._begin()
-        return True
+        """Wait for the turn; False if it is not going to come."""
+        if not self._has_place() and not self._turned_away:
+            started = time.perf_counter()
+            try:
+                self._inside = await self._gate.enter(self._number, self._seconds_left())
+            except TurnedAwayError as exc:
+                self._turn_away(exc)
+            events.waited("limit", started)
+        return self._begun()
 
     def enter_blocking(self) -> bool:
-        """Wait for the turn in sync code; False if the time is up."""
-        if not self._is_free():
+        """Wait for the turn in sync code; False if it is not going to come."""
+        if not self._has_place() and not self._turned_away:
             if in_bridge():
                 return await_(self.enter())
-            if asyncio._get_running_loop() is not None:
-                # The place may have to be given back by a task of the very loop that would be blocked here.
-                self._gate.enter_at_once()
-            else:
-                started = time.perf_counter()
-                if not self._gate.enter_blocking(self._number, self._seconds_left()):
-                    return False
-                events.waited("limit", started)
-        self._begin()
-        return True
+            # On an event loop's thread: the place may have to be given back by a task of that loop, which is blocked.
+            needs_room = asyncio._get_running_loop() is None
+            started = time.perf_counter()
+            try:
+                self._inside = self._gate.enter_blocking(self._number, self._seconds_left(), needs_room=needs_room)
+            except TurnedAwayError as exc:
+                self._turn_away(exc)
+            events.waited("limit", started)
+        return self._begun()
 
     def leave(self) -> None:
         """Give back a place that was not used: the answer came from the cache."""
-        if self._inside:
-            self._inside = False
+        with self._gate.lock:
+            inside, self._inside = self._inside, False
+        if inside:
             self._gate.leave("other", self._sent_at)
 
-    def _is_free(self) -> bool:
-        """Whether it is in already, or is a part of a call that is: that one would wait for itself."""
-        outer = self._outer
-        while outer is not None:
-            if outer.limit is self.limit and outer._inside:
-                return True
-            outer = outer._outer
+    def _has_place(self) -> bool:
+        """Whether it need not wait: it is in already, or a part of a call that is, and would wait for itself.
+
+        That call's place is its own from then on, and given back after this request.
+        """
+        with self._gate.lock:
+            call: Passage | None = self
+            while call is not None:
+                if call.limit is self.limit and call._inside:
+                    call._inside, self._inside = False, True
+                    return True
+                call = call._outer
+            return False
+
+    def _turn_away(self, exc: TurnedAwayError) -> None:
+        self._turned_away, self._refusal = True, copy_of(exc.refusal)
+
+    def _begun(self) -> bool:
+        self._sent_at = time.monotonic()
         return self._inside
 
-    def _begin(self) -> None:
-        if not self._inside:
-            self._sent_at = time.monotonic()
-            # Within another call's place it has none of its own.
-            self._inside = not self._is_free()
-
-    def _ended(self, exc: BaseException | None) -> float | None:
+    def _ended(self, exc: BaseException | None, progress: Progress | None = None) -> float | None:
         """Give the place back; return the seconds to rest before queueing again, or None if it is over."""
-        if not self._inside:
+        with self._gate.lock:
+            inside, self._inside = self._inside, False
+        if not inside:
             return None
-        refused = exc is not None and is_refusal(exc)
-        rest = self._after_refusal(exc) if exc is not None and refused else None
-        self._inside = False
+        refused = exc is not None and is_refusal(exc, self._handled)
+        rest = self._after_refusal(exc, progress) if exc is not None and refused else None
         self._gate.leave("refused" if refused else "success" if exc is None else "other", self._sent_at)
         return rest
 
-    def _after_refusal(self, exc: BaseException) -> float | None:
+    def _after_refusal(self, exc: BaseException, progress: Progress | None) -> float | None:
         now = time.monotonic()
         patience = self.limit.settings.give_up_after
         if self._deadline is None:
             self._deadline = now + patience
+        self._refusal = exc
         self._refusals += 1
         # Refused once, it keeps its place; after that it lets ever more others pass, or a call that is refused for
         # ever would be the only one to be tried.
         self._number += 2 ** min(self._refusals, 16) - 2
-        asked = retry_after(exc)
+        asked = retry_after(exc, self._handled)
         if asked is not None:
+            self._gate.turn_away(exc, self._sent_at, asked, patience)
             # No longer than anybody is willing to wait: somebody has to ask again.
             self._gate.pause_for(min(asked, patience))
-            rest, wait = 0.0, asked
-        else:
-            backoff = min(FIRST_REST * 2 ** min(self._refusals - 1, 16), LONGEST_REST)
-            rest = wait = backoff * random.uniform(0.5, 1.0)
+        wait, rest = self._times(asked)
         logger.debug("%s refused a request (429); asking again in %.1f s", self.lm.model, wait)
+        if progress is not None and (progress.emitted or progress.completed):
+            return None  # it would come twice
         if now + wait >= self._deadline:
-            self.gave_up = True
+            self._given_up(progress)
             return None
         return rest
+
+    def _times(self, asked: float | None) -> tuple[float, float]:
+        """Seconds until it asks again, and how many of them it spends outside of the queue."""
+        doubled = 2 ** min(self._refusals - 1, 16)
+        if asked is None:
+            backoff = min(FIRST_REST * doubled, LONGEST_REST) * random.uniform(0.5, 1.0)
+            return backoff, backoff
+        # A few milliseconds that are too few again and again must not become a storm of requests.
+        rest = min(asked * doubled, FIRST_REST)
+        return (rest, rest) if rest > asked else (asked, 0.0)
 
     def _seconds_left(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
-    def _given_up(self, refused: BaseException | None) -> BaseException:
-        self.gave_up = True
-        assert refused is not None  # only a refusal sets a deadline
-        return refused
+    def _given_up(self, progress: Progress | None) -> BaseException:
+        if progress is not None:
+            progress.gave_up = True
+        assert self._refusal is not None  # only a refusal sets a deadline
+        return self._refusal
 
 
 @contextmanager
 def passing(passage: Passage) -> Generator[Passage]:
     """Make it the call around the code in the block."""
-    token = _current.set(passage)
+    before = _current.get()
+    _current.set(passage)
     try:
         yield passage
     finally:
         passage.leave()
-        _current.reset(token)
+        # Not by a token, which is of no use where a coroutine is closed in another context than it ran in.
+        if _current.get() is passage:
+            _current.set(before)

@@ -8,7 +8,8 @@ its place around the whole call.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import dspy
@@ -94,21 +95,52 @@ def _of(lm: Any) -> Passage | None:
 
 def _attempt(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     passage = _of(args[0])
-    return original(*args, **kwargs) if passage is None else passage.attempt_blocking(original, args, kwargs)
+    if passage is None:
+        return original(*args, **kwargs)
+    return passage.attempt_blocking(original, args, kwargs, _progress(args, kwargs))
 
 
 def _aattempt(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     passage = _of(args[0])
-    return original(*args, **kwargs) if passage is None else passage.attempt(original, args, kwargs)
+    if passage is None:
+        return original(*args, **kwargs)
+    return passage.attempt(original, args, kwargs, _progress(args, kwargs))
 
 
 def _retryable(original: Callable[..., bool], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """A call that was refused until its time was up is not retried on top."""
-    passage = current_passage()
-    return not (passage is not None and passage.gave_up) and original(*args, **kwargs)
+    """A request that was refused until its time was up is not retried on top."""
+    return not getattr(_progress(args, kwargs), "gave_up", False) and original(*args, **kwargs)
+
+
+def _progress(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """DSPy's record of the attempt, which is among the arguments."""
+    return next((value for value in (*args, *kwargs.values()) if type(value).__name__ == "_Attempt"), None)
 
 
 # One request before DSPy 3.4: LiteLLM and the OpenAI client below it would retry a refused one by themselves
+
+
+class _Stream:
+    """Notes whether something has been sent into the program's stream."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.emitted = self.completed = self.gave_up = False
+
+    async def send(self, chunk: Any) -> None:
+        self.emitted = True
+        await self._stream.send(chunk)
+
+
+@contextmanager
+def _noting() -> Generator[_Stream | None]:
+    stream = dspy.settings.get("send_stream", None)
+    if stream is None:
+        yield None
+        return
+    noting = _Stream(stream)
+    with dspy.context(send_stream=noting):
+        yield noting
 
 
 class _Refused(BaseException):
@@ -133,7 +165,8 @@ def _complete(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwarg
             error = refused.error
         raise error
 
-    return passage.attempt_blocking(request, args, kwargs)
+    with _noting() as progress:
+        return passage.attempt_blocking(request, args, kwargs, progress)
 
 
 def _acomplete(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -150,7 +183,11 @@ def _acomplete(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwar
             error = refused.error
         raise error
 
-    return passage.attempt(request, args, kwargs)
+    async def attempt() -> Any:
+        with _noting() as progress:
+            return await passage.attempt(request, args, kwargs, progress)
+
+    return attempt()
 
 
 def _litellm_error(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

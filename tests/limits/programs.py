@@ -1,14 +1,16 @@
-"""A program, and ways to run many of it."""
+"""A program, ways to run many of it, and a callback that watches."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 import warnings
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dspy
+from dspy.utils.callback import BaseCallback
 
 from dspy_parallel import async_module
 from dspy_parallel.testing import LMServer
@@ -31,6 +33,22 @@ class OnLoop(Answer):
 @async_module(engine="thread")
 class InThread(Answer):
     pass
+
+
+class Watch(BaseCallback):
+    """How long each LM call took, from start to end."""
+
+    def __init__(self) -> None:
+        self.began: dict[str, float] = {}
+        self.took: list[float] = []
+        self.failed: list[Any] = []
+
+    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        self.began[call_id] = time.monotonic()
+
+    def on_lm_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
+        self.took.append(time.monotonic() - self.began.pop(call_id))
+        self.failed += [exception] if exception else []
 
 
 def make_lm(server: LMServer, **options: Any) -> Any:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import heapq
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from dspy_parallel.limits.gate import Gate
+from dspy_parallel.limits.gate import Gate, TurnedAwayError
 from dspy_parallel.limits.rate import Rate
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -239,6 +241,133 @@ def test_a_loop_that_is_gone_holds_nobody_up() -> None:
     del tasks, closed, stopped, loop, loops
     gc.collect()
     assert (gate.in_flight, gate.waiting) == (0, 0)
+
+
+@pytest.mark.parametrize("needs_room", [False, True])
+def test_a_thread_looks_again_by_itself(needs_room: bool) -> None:
+    """The loop whose task was to look at the end of the pause stops before that."""
+    gate = Gate(5, None)
+    gate.pause_for(0.2)
+    with stopped_loop_with_the_bell(gate):
+        assert gate.enter_blocking(gate.number(), 20, needs_room=needs_room)
+
+
+def test_a_loop_looks_again_by_itself() -> None:
+    """The same for the tasks of another loop."""
+    gate = Gate(5, None)
+    gate.pause_for(0.2)
+    with stopped_loop_with_the_bell(gate):
+        assert asyncio.run(gate.enter(gate.number(), 20))
+
+
+@contextmanager
+def stopped_loop_with_the_bell(gate: Gate) -> Generator[None]:
+    """A loop that stops when somebody has come after its task."""
+    loop, started = asyncio.new_event_loop(), threading.Event()
+
+    async def main() -> None:
+        tasks.append(asyncio.create_task(gate.enter(gate.number())))
+        await asyncio.sleep(0)
+        started.set()
+        while gate.waiting < 2:
+            await asyncio.sleep(0.001)
+
+    tasks: list[asyncio.Task[bool]] = []
+    thread = threading.Thread(target=loop.run_until_complete, args=(main(),))
+    thread.start()
+    started.wait(20)
+    yield
+    thread.join()
+    loop.run_until_complete(asyncio.wait_for(tasks[0], 20))
+    loop.close()
+
+
+def test_a_blocked_loop_waits_for_no_room() -> None:
+    """For pauses and the rate it does; in its turn, as others in theirs."""
+    gate, began = Gate(1, Rate(600)), time.monotonic()
+    assert gate.enter_blocking(gate.number())
+    gate.pause_for(0.1)
+    for _ in range(3):
+        assert gate.enter_blocking(gate.number(), needs_room=False)
+    assert time.monotonic() - began >= 0.29
+    gate.pause_for(3600)
+    assert not gate.enter_blocking(gate.number(), 0.001, needs_room=False)
+    assert (gate.in_flight, gate.waiting) == (4, 0)
+
+
+def test_a_blocked_loop_lets_those_pass_that_have_come_before() -> None:
+    """A call that is refused again and again has ever higher numbers; it keeps nobody out."""
+    gate = Gate(1, None)
+    gate.pause_for(0.1)
+    threads = [
+        threading.Thread(target=gate.enter_blocking, args=(7,), kwargs={"needs_room": False}),
+        threading.Thread(target=gate.enter_blocking, args=(3,)),
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(20)
+    assert gate.in_flight == 2
+
+
+def test_to_leave_from_the_middle_costs_no_more_than_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the whole queue each time."""
+    rebuilt: list[int] = []
+    heapify = heapq.heapify
+    monkeypatch.setattr("heapq.heapify", lambda heap: (rebuilt.append(len(heap)), heapify(heap)))
+    gate, count = Gate(1, None), 2000
+
+    async def main() -> None:
+        await gate.enter(gate.number())
+        waiting = [asyncio.create_task(gate.enter(gate.number())) for _ in range(count)]
+        await asyncio.sleep(0)
+        assert gate.waiting == count
+        for task in waiting[::2] + waiting[1:-1:2]:
+            task.cancel()
+        await asyncio.wait(waiting[:-1])
+        assert gate.waiting == 1
+        assert sum(rebuilt) <= 2 * count
+        gate.leave("success", 0.0)
+        assert await waiting[-1]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_who_waits_in_vain_is_turned_away(answered: bool, run_here: Callable[..., Any]) -> None:
+    """Asked again after a pause, the provider names a far time again, and has answered nobody since the first."""
+
+    async def main() -> None:
+        gate, refusal = Gate(1, None), ValueError("no")
+
+        def refuse(sent_at: float) -> None:
+            gate.turn_away(refusal, sent_at, wait=3600, patience=0.1)
+            gate.pause_for(0.1)
+
+        sent_at = time.monotonic()
+        await gate.enter(gate.number())
+        waiting = [asyncio.create_task(gate.enter(gate.number())) for _ in range(3)]
+        await asyncio.sleep(0)
+        refuse(sent_at)  # the first time
+        refuse(sent_at)  # of the same moment: it was sent before the pause
+        gate.leave("refused", sent_at)
+        assert await waiting[0]
+        assert gate.waiting == 2
+        if answered:
+            gate.leave("success", time.monotonic())
+            await waiting[1]
+        refuse(time.monotonic())
+        gate.leave("refused", time.monotonic())
+        if answered:
+            assert await waiting[2]
+        else:
+            for each in waiting[1:]:
+                with pytest.raises(TurnedAwayError) as caught:
+                    await each
+                assert caught.value.refusal is refusal
+        assert gate.waiting == 0
+
+    run_here(main)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")

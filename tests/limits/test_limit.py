@@ -18,7 +18,7 @@ import pytest
 from dspy_parallel import Limit, LimitError, limit, limit_all
 from dspy_parallel.limits.assignment import limit_of
 from dspy_parallel.testing import LMServer
-from tests.limits.programs import WAYS, Answer, OnLoop, make_lm
+from tests.limits.programs import WAYS, Answer, OnLoop, Watch, make_lm
 
 ITEMS = [f"item {n}" for n in range(24)]
 
@@ -115,6 +115,64 @@ def test_a_distant_retry_after_is_not_waited_for(server: LMServer) -> None:
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize("retry_after", [0, 0.001])
+def test_no_storm_of_requests(server: LMServer, retry_after: float) -> None:
+    """A provider that says "at once" again and again, or one whose clock is behind."""
+    server.configure(faults=[{"kind": "429", "retry_after": retry_after}])
+    lm = make_lm(server, num_retries=0)
+    limit(lm, give_up_after=0.8)
+    for way in ("loop", "plain_threads"):
+        server.reset_stats()
+        assert isinstance(WAYS[way](lm, ["never"])[0], Exception)
+        assert 2 <= server.stats().requests <= 24  # early versions of DSPy try again with another adapter
+
+
+def test_no_storm_of_requests_from_a_blocked_loop(server: LMServer) -> None:
+    """As in a notebook's cell: its sync calls keep to pauses and the rate, too."""
+    server.configure(faults=[{"kind": "429", "retry_after": 0.5, "first": 1, "match": "item 0"}])
+    lm = make_lm(server, num_retries=0)
+    held = limit(lm, max_in_flight=1, requests_per_minute=600)
+
+    async def main() -> None:
+        for n in range(4):
+            lm(f"item {n}")
+
+    asyncio.run(main())
+    starts = [entry.start for entry in server.log()]
+    assert len(starts) == 5
+    assert starts[1] - starts[0] >= 0.49
+    assert starts[4] - starts[1] >= 0.25
+    assert (held.refusals, held.in_flight) == (1, 0)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "parallel"])
+def test_a_far_retry_after_is_waited_for_once(server: LMServer, way: str, watched: bool) -> None:
+    """By all in the queue together, not by one after the other; each gets the error of the sync program."""
+    server.configure(faults=[{"kind": "429", "retry_after": 3600}])
+    with pytest.raises(Exception, match=r"[Rr]ate") as stock:
+        make_lm(server, num_retries=0)("hello")
+    server.reset_stats()
+    watch = Watch()
+    lm = make_lm(server, num_retries=3, callbacks=[watch] if watched else None)
+    held = limit(lm, max_in_flight=2, give_up_after=0.4)
+    errors = WAYS[way](lm, ITEMS)
+    assert {type(error) for error in errors} == {type(stock.value)}
+    assert len({id(error) for error in errors}) == len(ITEMS)
+    assert server.stats().requests <= len(ITEMS) // 2
+    assert (held.in_flight, held.waiting) == (0, 0)
+    assert (len(watch.failed) >= len(ITEMS)) is watched
+
+
+def test_a_far_retry_after_that_was_too_long(server: LMServer) -> None:
+    """Whoever waits for it is served, and only those that were refused are not."""
+    server.configure(faults=[{"kind": "429", "retry_after": 3600, "match": f"item {n}"} for n in range(2)])
+    lm = make_lm(server, num_retries=0)
+    limit(lm, max_in_flight=2, give_up_after=0.3)
+    results = answers(WAYS["loop"](lm, ITEMS[:10]))
+    assert sum(isinstance(result, str) for result in results) == 8
+
+
 def test_other_errors_are_retried_by_dspy(server: LMServer) -> None:
     """As often as without a limit; the place is given back between the attempts."""
     requests = []
@@ -129,40 +187,6 @@ def test_other_errors_are_retried_by_dspy(server: LMServer) -> None:
         requests.append(server.stats().requests)
     assert requests[0] == requests[1]
     assert held.in_flight == 0
-
-
-def test_a_spent_quota_is_no_rate_limit() -> None:
-    """It has the same status, and no waiting helps."""
-    from dspy_parallel.limits.refusals import is_refusal
-
-    class RateLimitError(Exception):
-        status_code = 429
-        code = "rate_limit_exceeded"
-
-    assert is_refusal(RateLimitError())
-    RateLimitError.code = "insufficient_quota"
-    assert not is_refusal(RateLimitError())
-    assert not is_refusal(ValueError())
-    assert not is_refusal(asyncio.CancelledError())
-
-
-@pytest.mark.parametrize("date", [False, True])
-def test_retry_after_as_headers_say_it(date: bool) -> None:
-    """In seconds, or as a date; on the error itself or on a cause."""
-    from email.utils import formatdate
-
-    from dspy_parallel.limits.refusals import retry_after
-
-    class Response:
-        headers = {"Retry-After": formatdate(time.time() + 30, usegmt=True) if date else "30"}
-
-    cause, error = Exception(), Exception()
-    cause.response = Response()  # type: ignore[attr-defined]
-    error.__cause__ = cause
-    seconds = retry_after(error)
-    assert seconds is not None
-    assert 28 <= seconds <= 31
-    assert retry_after(Exception()) is None
 
 
 def test_copies_share_the_limit(server: LMServer) -> None:
@@ -262,7 +286,7 @@ def test_answers_from_the_cache_take_no_place(server: LMServer) -> None:
         dspy.cache.memory_cache.clear()
         WAYS[way](lm, ["known"])
     held = limit(lm, max_in_flight=1)
-    held.gate.enter_at_once()
+    held.gate.enter_blocking(held.gate.number())
     held.gate.pause_for(3600)
     before = server.stats().requests
     for way in WAYS:
@@ -336,6 +360,55 @@ def test_an_lm_that_calls_another_of_the_same_limit(server: LMServer) -> None:
     assert outer("hello")
     assert asyncio.run(asyncio.wait_for(outer.acall("hello"), 30))
     assert (held.in_flight, server.stats().completed) == (0, 2)
+
+
+@pytest.mark.parametrize("method", ["acall", "aforward"])
+@pytest.mark.parametrize("refused", [False, True])
+def test_an_lm_class_that_makes_several_requests_at_once(server: LMServer, method: str, refused: bool) -> None:
+    """Each takes a place of its own, and is queued again by itself."""
+
+    async def several(lm: Any, *args: Any, **kwargs: Any) -> Any:
+        return (await asyncio.gather(*(getattr(super(Vote, lm), method)(*args, **kwargs) for _ in range(5))))[0]
+
+    Vote: Any = type("Vote", (dspy.LM,), {method: several})
+    server.configure(latency=0.02, **({"max_concurrency": 1, "retry_after": 0.02} if refused else {}))
+    lm = Vote("openai/any", cache=False, num_retries=0, **server.lm_kwargs())
+    held = limit(lm, max_in_flight=5 if refused else 1)
+
+    async def main() -> None:
+        assert await lm.acall("hello")
+        if hasattr(lm, "aclose"):
+            await lm.aclose()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+    stats = server.stats()
+    assert (stats.completed, stats.peak_in_flight) == (5, 1)
+    assert (held.in_flight, held.waiting) == (0, 0)
+    assert bool(held.refusals) is refused
+
+
+def test_an_lm_that_calls_others_of_the_same_limit_side_by_side(server: LMServer) -> None:
+    """The first of them has its place; the others wait for theirs, and it for none."""
+    inner = make_lm(server)
+
+    class Outer(dspy.BaseLM):
+        def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+            raise NotImplementedError
+
+        async def acall(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+            return (await asyncio.gather(*(inner.acall(prompt, messages=messages, **kwargs) for _ in range(4))))[0]
+
+    outer = Outer("outer")
+    held = limit(outer, inner, max_in_flight=1)
+    server.configure(latency=0.02)
+
+    async def main() -> None:
+        assert all(await asyncio.gather(*(outer.acall(f"hello {n}") for n in range(3))))
+        if hasattr(inner, "aclose"):
+            await inner.aclose()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+    assert (held.in_flight, server.stats().completed, server.stats().peak_in_flight) == (0, 12, 1)
 
 
 class Counting(dspy.BaseLM):

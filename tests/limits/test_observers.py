@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.util
 import logging
-import time
+import threading
 from typing import Any
 
 import dspy
 import pytest
-from dspy.utils.callback import BaseCallback
 
 from dspy_parallel import limit
 from dspy_parallel.testing import LMServer
-from tests.limits.programs import WAYS, Answer, OnLoop, make_lm
+from tests.limits.programs import WAYS, Answer, OnLoop, Watch, make_lm
 
+NATIVE = importlib.util.find_spec("dspy.clients.execution") is not None
 LATENCY = 0.1
-
-
-class Watch(BaseCallback):
-    """How long each LM call took, from start to end."""
-
-    def __init__(self) -> None:
-        self.began: dict[str, float] = {}
-        self.took: list[float] = []
-        self.failed: list[Any] = []
-
-    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        self.began[call_id] = time.monotonic()
-
-    def on_lm_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
-        self.took.append(time.monotonic() - self.began.pop(call_id))
-        self.failed += [exception] if exception else []
 
 
 @pytest.mark.parametrize("cache", [False, True])
@@ -70,11 +55,23 @@ def test_answers_from_the_cache_with_callbacks(server: LMServer) -> None:
             WAYS[way](lm, ["known"])
         plain = [len(lm.history), len(watch.took)]
         held = limit(lm, max_in_flight=1)
-        held.gate.enter_at_once()
+        held.gate.enter_blocking(held.gate.number())
         held.gate.pause_for(3600)
         for way in ("loop", "plain_threads", "by_hand"):
             WAYS[way](lm, ["known"])
     assert [len(lm.history), len(watch.took)] == [2 * n for n in plain]
+
+
+def test_the_cache_is_not_looked_into_on_the_loop(server: LMServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be on disk: as DSPy does, in a thread."""
+    looked: list[int] = []
+    get = dspy.cache.get
+    monkeypatch.setattr(dspy.cache, "get", lambda *args: (looked.append(threading.get_ident()), get(*args))[1])
+    lm = make_lm(server, cache=True, callbacks=[Watch()])
+    limit(lm, max_in_flight=1)
+    WAYS["by_hand"](lm, ["new"])
+    assert looked
+    assert NATIVE is (threading.get_ident() not in looked)  # before DSPy 3.4 DSPy itself looks on the loop
 
 
 def test_waiting_does_not_count_towards_the_timeout(server: LMServer) -> None:
