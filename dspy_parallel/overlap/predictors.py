@@ -18,7 +18,18 @@ from .session import Call, Current, current
 from .strands import Halted
 from .wire import joins
 
-__all__ = ["why_not"]
+__all__ = ["manner_of", "why_not"]
+
+
+def manner_of(predictor: Any, inputs: dict[str, Any]) -> tuple[Any, ...]:
+    """What a request is made of besides its inputs. In the context of the call."""
+    adapter = settings.adapter
+    lm = inputs.get("lm") or predictor.lm or settings.lm
+    return (
+        (lm, predictor.signature, type(adapter), dict(getattr(adapter, "__dict__", {}))),
+        list(predictor.demos),
+        dict(predictor.config),
+    )
 
 
 def why_not(predictor: Any, inputs: dict[str, Any]) -> str | None:
@@ -112,7 +123,7 @@ def _begin(predictor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tup
     if now.side == "scout":
         return _begin_inside(now, predictor, kwargs)
     place = _place() if now.session.notes_places else None
-    call = Call("main", predictor, private_copy(kwargs), place=place)
+    call = Call("main", predictor, private_copy(kwargs), manner_of(predictor, kwargs), place=place)
     now.session.begin(call)
     return call, current.set(Current(now.session, "main", call))
 
@@ -126,7 +137,8 @@ def _begin_inside(now: Current, predictor: Any, kwargs: dict[str, Any]) -> tuple
     if not outer.is_whole:
         return None, None
     path = (*outer.path, len(now.session.calls))
-    call = Call("scout", predictor, private_copy(kwargs), path, outer.place, is_issued=True)
+    manner = manner_of(predictor, kwargs)
+    call = Call("scout", predictor, private_copy(kwargs), manner, path, outer.place, is_issued=True)
     now.session.begin(call)
     return call, current.set(Current(now.session, "scout", call))
 

@@ -7,6 +7,8 @@ import contextvars
 import functools
 import time
 import types
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import dspy
@@ -18,7 +20,7 @@ from . import calls, expressions, purity, replies
 from .entrance import Overlap
 from .frame import Frame, reachable
 from .outside import Outside, private_copy
-from .predictors import why_not
+from .predictors import manner_of, why_not
 from .regards import Verdicts
 from .session import Call, Current, Session, current
 from .strands import Halted, Path, Pending, Strand, Strands
@@ -48,6 +50,26 @@ class Reason(NamedTuple):
     text: str
 
 
+@dataclass
+class Attempt:
+    """The body of a `try`, as places in program order.
+
+    Attributes:
+        strand: Of the strand that is in it.
+        begin: Where it begins.
+        end: What comes after it; None while the strand is in it.
+    """
+
+    strand: Path
+    begin: Path
+    end: Path | None = None
+
+    def covers(self, path: Path) -> bool:
+        """Whether a place is in it."""
+        is_before_end = path[: len(self.strand)] == self.strand if self.end is None else path < self.end
+        return self.begin <= path and is_before_end
+
+
 class Scout:
     """Interprets one run of one program.
 
@@ -68,6 +90,7 @@ class Scout:
         self._steps = 0
         self.verdicts = Verdicts()
         self.reasons: list[Reason] = []
+        self._attempts: list[Attempt] = []
         self._context = contextvars.copy_context()
         self._strands = Strands(self._context, self._failed, reachable, self.outside.is_shared)
         self._function, self._args, self._kwargs = function, args, kwargs
@@ -143,11 +166,12 @@ class Scout:
         is_predictor = type(target) is dspy.Predict
         outcome = Pending(f"the call on line {place[1]}", guess=strand.guess)
         wanted: Any = inputs if is_predictor else (tuple(args), inputs)
-        call = Call("scout", target, private_copy(wanted), path, place, outcome=outcome)
         context = self._context.copy()
+        manner = context.run(self._in_context, strand, manner_of, target, inputs) if is_predictor else ()
+        call = Call("scout", target, private_copy(wanted), manner, path, place, outcome=outcome)
         call.is_whole = isinstance(target, dspy.Module) and not is_predictor
         if is_predictor and reason is None:
-            reason = context.run(self._why_not, strand, target, inputs)
+            reason = context.run(self._in_context, strand, why_not, target, inputs)
         call.is_issued = reason is None
         if strand.guess is not None:
             return self._suppose(call, strand, args, inputs, context)
@@ -192,9 +216,10 @@ class Scout:
         if made.has_ended:
             outcome.resolve(self.outside.own(private_copy(made.result)))
 
-    def _why_not(self, strand: Strand, target: Any, inputs: dict[str, Any]) -> str | None:
+    @staticmethod
+    def _in_context(strand: Strand, look: Callable[[Any, dict[str, Any]], Any], target: Any, inputs: Any) -> Any:
         with settings.context(**strand.overrides):
-            return why_not(target, inputs)
+            return look(target, inputs)
 
     async def _run(self, call: Call, args: list[Any], inputs: dict[str, Any], overrides: dict[str, Any]) -> None:
         current.set(Current(self.session, "scout", call))
@@ -225,7 +250,7 @@ class Scout:
 
     def _main_failed(self, path: Path, exc: BaseException, place: tuple[str, int] | None) -> None:
         self._strands.failed(path, exc, place)
-        self.session.cancel(after=path)  # even if the scout has stopped before
+        self._cancel(path)  # even if the scout has stopped before
 
     def _failed(self, path: Path, exc: BaseException, place: tuple[str, int] | None) -> None:
         if isinstance(exc, Halted):
@@ -233,8 +258,17 @@ class Scout:
                 self.reasons.append(Reason(place, exc.reason))
             return
         self.reasons.append(Reason(place, f"{type(exc).__name__}: {exc}"))
-        # What comes after it may never be asked for.
-        self.session.cancel(after=path)
+        self._cancel(path)
+
+    def attempt(self, strand: Strand) -> Attempt:
+        """The body of a `try` begins here, whose exceptions the program may catch."""
+        self._attempts.append(attempt := Attempt(strand.path, strand.here))
+        return attempt
+
+    def _cancel(self, failed: Path) -> None:
+        """Something raises here. What comes after it, up to where that may be caught, will not be asked for."""
+        caught = max((each for each in self._attempts if each.covers(failed)), key=lambda each: each.begin, default=None)
+        self.session.cancel(lambda path: path > failed and (caught is None or caught.covers(path)))
 
 
 def _seen_by(function: Any) -> list[Any]:

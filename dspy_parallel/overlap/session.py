@@ -14,10 +14,12 @@ import contextvars
 import threading
 import time
 import types
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from .inert import CONTAINERS, RECORDS, is_box
 from .outside import private_copy
 from .strands import Path, Pending
 
@@ -60,6 +62,7 @@ class Call:
         side: Who made it.
         target: What was called.
         inputs: With what: keyword arguments, or a tuple of both kinds.
+        manner: What else the request is made of: LM, adapter, demos, configuration.
         path: Its place in program order, if the scout made it.
         place: Where in the source: file and line.
         twin: The other side's call, once they are paired.
@@ -84,6 +87,7 @@ class Call:
     side: Side
     target: Any
     inputs: Any
+    manner: Any = ()
     path: Path = ()
     place: tuple[str, int] | None = None
     twin: Call | None = None
@@ -142,7 +146,7 @@ class Session:
         with self._lock:
             waiting = self._open.get((other, id(call.target)), [])
             # A call that is being cancelled, because the program might never come to it, has no reply to take.
-            twins = [twin for twin in waiting if not twin.was_cancelled and _equal(twin.inputs, call.inputs)]
+            twins = [twin for twin in waiting if not twin.was_cancelled and _is_same_call(twin, call)]
             guess = None if twins else self._guess_like(call)
             if guess is not None and call.side == "scout":
                 return self._take(guess, call)
@@ -173,7 +177,7 @@ class Session:
         Gives the call, an earlier guess in its place, or None if the program has come to an equal one itself.
         """
         with self._lock:
-            if any(_equal(main.inputs, call.inputs) for main in self._open.get(("main", id(call.target)), [])):
+            if any(_is_same_call(main, call) for main in self._open.get(("main", id(call.target)), [])):
                 return None
             for known in self.guesses:
                 if known.guess is not None and known.guess.is_settled and _is_like(known, call):
@@ -234,11 +238,12 @@ class Session:
         """Whether the main line has made a call that the scout has not come to."""
         return self._mains_ahead > 0
 
-    def cancel(self, after: Path | None = None) -> None:
-        """Cancel the scout's calls that the main line has not come to; of those, the ones after a place."""
+    def cancel(self, is_unwanted: Callable[[Path], bool]) -> None:
+        """Cancel those of the scout's calls that the main line has not come to, by their places."""
         for call in self.calls:
-            unwanted = call.task is not None and call.twin is None and (after is None or call.path > after)
-            if unwanted and not call.task.done():  # type: ignore[union-attr]
+            is_own = call.is_issued and (call.outcome is not None or call.guessed is not None)
+            is_over = call.task is not None and call.task.done()
+            if is_own and not is_over and call.twin is None and is_unwanted(call.path):
                 self._cancel(call)
 
     @staticmethod
@@ -258,11 +263,40 @@ class Session:
 
 
 def _is_like(guess: Call, call: Call) -> bool:
-    return guess.target is call.target and not guess.was_cancelled and _equal(guess.inputs, call.inputs)
+    return guess.target is call.target and not guess.was_cancelled and _is_same_call(guess, call)
 
 
-def _equal(one: Any, other: Any) -> bool:
+def _is_same_call(one: Call, other: Call) -> bool:
     try:
-        return bool(one == other)
+        is_alike = one.inputs.keys() == other.inputs.keys() if isinstance(one.inputs, dict) else True
+        if is_alike and isinstance(one.inputs, dict):  # in whatever order they are given
+            is_alike = all(_is_same(value, other.inputs[name]) for name, value in one.inputs.items())
+        else:
+            is_alike = is_alike and _is_same(one.inputs, other.inputs)
+        return is_alike and _is_same(one.manner, other.manner)
     except Exception:  # arrays and the like; then they are not known to be equal
         return False
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values are not only equal, but look the same to an LM: of the same types, in the same order."""
+    cls = type(one)
+    if one is other:
+        return True
+    if cls is not type(other):
+        return False
+    if cls is float:
+        return repr(one) == repr(other)
+    if isinstance(one, dict):
+        return len(one) == len(other) and all(map(_is_same, _flat(one), _flat(other)))
+    if isinstance(one, (list, tuple, deque)):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    if cls in RECORDS:
+        return _is_same(one._store, other._store)
+    if cls not in CONTAINERS and is_box(cls):
+        return _is_same(vars(one), vars(other))
+    return bool(one == other)
+
+
+def _flat(table: dict[Any, Any]) -> list[Any]:
+    return [part for item in table.items() for part in item]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import __future__
+
 import ast
+import copy
+import dis
+import functools
 import inspect
 import linecache
+import operator
 import sys
 import types
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 __all__ = ["ByCode", "Source", "source_of"]
 
@@ -80,41 +86,70 @@ def _read(code: types.CodeType, qualname: str) -> Source:
     ast.increment_lineno(tree, code.co_firstlineno - 2)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
-            if not _fits(node, code):
-                return Source(None, f"the source of {code.co_name} has changed since it was imported")
             parts = qualname.split(".")
-            return Source(node, mangling=parts[-2].lstrip("_") if len(parts) > 1 and parts[-2] != "<locals>" else "")
+            cls = parts[-2] if len(parts) > 1 and parts[-2] != "<locals>" else ""
+            if not _fits(node, code, cls):
+                return Source(None, f"the source of {code.co_name} has changed since it was imported")
+            return Source(node, mangling=cls.lstrip("_"))
     return Source(None, f"the source of {code.co_name} cannot be found")
 
 
-def _fits(node: ast.FunctionDef, code: types.CodeType) -> bool:
+def _fits(node: ast.FunctionDef, code: types.CodeType, mangling: str) -> bool:
     """Whether the tree is that of the code: a file may have changed since it was imported."""
-    arguments = node.args
-    names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
-    count = code.co_argcount + code.co_kwonlyargcount
-    if list(code.co_varnames[:count]) != names:
+    function = copy.copy(node)
+    function.decorator_list = []
+    scope: ast.stmt = function
+    if mangling:
+        scope = ast.ClassDef(mangling, bases=[], keywords=[], body=[scope], decorator_list=[])
+    free = [name for name in code.co_freevars if name != "__class__"]
+    if free:
+        around = ast.arguments(
+            posonlyargs=[], args=[ast.arg(name) for name in free], kwonlyargs=[], kw_defaults=[], defaults=[]
+        )
+        scope = ast.FunctionDef("around", around, [scope], [])
+    try:
+        tree = ast.fix_missing_locations(ast.Module([scope], []))
+        compiled = compile(tree, code.co_filename, "exec", code.co_flags & _FUTURE, dont_inherit=True)
+    except (SyntaxError, ValueError, TypeError):
         return False
-    known = {*code.co_names, *code.co_varnames, *code.co_freevars, *code.co_cellvars} | _inner_names(code)
-    annotations = {id(part) for annotation in _annotations(node) for part in ast.walk(annotation)}
-    for part in (part for statement in node.body for part in ast.walk(statement)):
-        name = part.id if isinstance(part, ast.Name) else part.attr if isinstance(part, ast.Attribute) else "__debug__"
-        if name not in known and not name.startswith("__") and id(part) not in annotations:
-            return False
-    return True
+    return any(_is_same(each, code) for each in _codes(compiled) if each.co_name == code.co_name)
 
 
-def _annotations(node: ast.FunctionDef) -> Iterator[ast.expr]:
-    """They may have left no trace in the code."""
-    for part in ast.walk(node):
-        found = part.returns if isinstance(part, ast.FunctionDef) else getattr(part, "annotation", None)
-        if found is not None:
-            yield found
+_FUTURE = functools.reduce(operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names))
 
 
-def _inner_names(code: types.CodeType) -> set[str]:
-    names: set[str] = set()
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names |= {*constant.co_names, *constant.co_varnames, *constant.co_freevars, *constant.co_cellvars}
-            names |= _inner_names(constant)
-    return names
+            yield constant
+            yield from _codes(constant)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two constants are the same, or two pieces of code do the same."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, types.CodeType):
+        is_alike = all(getattr(one, part) == getattr(other, part) for part in _PARTS)
+        is_alike = is_alike and not (one.co_flags ^ other.co_flags) & ~inspect.CO_NESTED
+        is_alike = is_alike and (one.co_code == other.co_code or _steps(one) == _steps(other))
+        return is_alike and _is_same(one.co_consts, other.co_consts)
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return one == other if isinstance(one, frozenset) else repr(one) == repr(other)
+
+
+def _steps(code: types.CodeType) -> list[tuple[str, Any]]:
+    """What the code does, however a method is called: that depends on what the file imports."""
+    steps: list[tuple[str, Any]] = []
+    for each in dis.get_instructions(code):
+        if each.opname not in _NOT_STEPS:
+            value = None if each.opcode in _JUMPS else each.arg if each.opcode in dis.hasconst else each.argval
+            steps.append((_SAME_STEPS.get(each.opname, each.opname), value))
+    return steps
+
+
+_NOT_STEPS = frozenset(["EXTENDED_ARG", "PUSH_NULL", "PRECALL", "NOP"])
+_SAME_STEPS = {"LOAD_METHOD": "LOAD_ATTR", "CALL_METHOD": "CALL_FUNCTION"}
+_JUMPS = frozenset((*dis.hasjrel, *dis.hasjabs))
+_PARTS = ("co_names", "co_varnames", "co_freevars", "co_cellvars", "co_argcount")

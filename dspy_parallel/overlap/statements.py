@@ -189,7 +189,10 @@ def _with(frame: Frame, node: ast.With) -> Outcome:
 
 def _try(frame: Frame, node: ast.Try) -> Outcome:
     # Should anything fail, the scout has come to its end.
+    attempt = frame.scout.attempt(frame.strand) if node.handlers else None
     outcome = execute(frame, node.body)
+    if attempt is not None:
+        attempt.end = frame.strand.here
     if outcome is None and node.orelse:
         outcome = execute(frame, node.orelse)
     return (execute(frame, node.finalbody) if node.finalbody else None) or outcome
@@ -224,7 +227,8 @@ def _raise(frame: Frame, node: ast.Raise) -> Outcome:
 
 
 def _assert(frame: Frame, node: ast.Assert) -> Outcome:
-    expressions.evaluate(frame, node.test)
+    if __debug__ and not expressions.truth(frame, expressions.evaluate(frame, node.test)):
+        raise Halted("the program raises here")
     return None
 
 
