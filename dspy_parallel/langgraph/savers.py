@@ -11,6 +11,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import functools
+import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -40,6 +41,9 @@ class _Threads:
     """One thread for each saver that needs one; it ends with the saver."""
 
     def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
         self._executors: weakref.WeakKeyDictionary[Any, concurrent.futures.ThreadPoolExecutor]
         self._executors = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
@@ -52,8 +56,15 @@ class _Threads:
                 self._executors[saver] = executor
             return executor
 
+    def after_fork(self) -> None:
+        """Forget threads that exist only in the parent process."""
+        self._reset()
+
 
 _threads = _Threads()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.after_fork)
+
 _adapters: weakref.WeakKeyDictionary[Any, weakref.ref[_Adapter]] = weakref.WeakKeyDictionary()
 
 

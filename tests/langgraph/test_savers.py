@@ -118,6 +118,38 @@ def test_subclass_that_overrides_a_sync_method_only() -> None:
     assert len(puts) == 3
 
 
+_FORKING = """
+import os, signal
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from dspy_parallel.langgraph import parallelize_graph
+
+class SyncOnly(InMemorySaver):
+    def put(self, *args, **kwargs):
+        return super().put(*args, **kwargs)
+
+graph = StateGraph(dict).add_node("node", lambda state: {"done": True}).add_edge(START, "node")
+graph = parallelize_graph(graph).compile(checkpointer=SyncOnly())
+
+def invoke(thread):
+    return graph.invoke({}, {"configurable": {"thread_id": thread}})
+
+invoke("parent")
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    os._exit(0 if invoke("child") == {"done": True} else 1)
+_, status = os.waitpid(child, 0)
+assert status == 0 and invoke("parent again") == {"done": True}
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_forked_process_has_a_thread_of_its_own_for_the_saver() -> None:
+    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    subprocess.run([sys.executable, "-c", _FORKING], timeout=60, check=True, env=environment)
+
+
 def test_savers_that_need_nothing_are_used_as_they_are() -> None:
     for saver in (InMemorySaver(), None, True, False):
         assert adapted(saver) is saver
