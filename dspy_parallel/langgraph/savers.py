@@ -38,22 +38,25 @@ _CALLS = (
 
 
 class _Threads:
-    """One thread for each saver that needs one; it ends with the saver."""
+    """One thread for each saver that needs one; it ends with the saver.
+
+    By identity: a saver that is a dataclass can't be hashed, and equals others.
+    """
 
     def __init__(self) -> None:
         self._reset()
 
     def _reset(self) -> None:
-        self._executors: weakref.WeakKeyDictionary[Any, concurrent.futures.ThreadPoolExecutor]
-        self._executors = weakref.WeakKeyDictionary()
+        self._executors: dict[int, concurrent.futures.ThreadPoolExecutor] = {}
         self._lock = threading.Lock()
 
     def of(self, saver: Any) -> concurrent.futures.ThreadPoolExecutor:
         with self._lock:
-            executor = self._executors.get(saver)
+            executor = self._executors.get(id(saver))
             if executor is None:
                 executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="dspy-parallel-saver")
-                self._executors[saver] = executor
+                self._executors[id(saver)] = executor
+                weakref.finalize(saver, self._executors.pop, id(saver), None).atexit = False
             return executor
 
     def after_fork(self) -> None:
@@ -65,7 +68,8 @@ _threads = _Threads()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_threads.after_fork)
 
-_adapters: weakref.WeakKeyDictionary[Any, weakref.ref[_Adapter]] = weakref.WeakKeyDictionary()
+_adapters: weakref.WeakValueDictionary[int, _Adapter] = weakref.WeakValueDictionary()
+"""By the identity of the saver, which its adapter keeps alive."""
 
 
 def _needs_thread(cls: type, name: str) -> bool:
@@ -83,11 +87,9 @@ def adapted(saver: Any) -> Any:
         return saver
     if not _is_adaptable(saver):
         return saver
-    reference = _adapters.get(saver)
-    adapter = reference() if reference is not None else None
+    adapter = _adapters.get(id(saver))
     if adapter is None:
-        adapter = _Adapter(saver)
-        _adapters[saver] = weakref.ref(adapter)
+        adapter = _adapters[id(saver)] = _Adapter(saver)
     return adapter
 
 

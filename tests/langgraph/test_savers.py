@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import gc
 import operator
 import os
 import signal
@@ -116,6 +118,42 @@ def test_subclass_that_overrides_a_sync_method_only() -> None:
     graph = builder().compile(checkpointer=Counting())
     asyncio.run(graph.ainvoke({}, config()))
     assert len(puts) == 3
+
+
+def test_saver_that_cannot_be_hashed() -> None:
+    """As dataclasses, which moreover equal each other."""
+    puts = []
+
+    @dataclasses.dataclass
+    class Counting(InMemorySaver):
+        name: str = "same"
+
+        def __post_init__(self) -> None:
+            super().__init__()
+
+        def put(self, *args: Any, **kwargs: Any) -> Any:
+            puts.append((self, threading.current_thread()))
+            return super().put(*args, **kwargs)
+
+    savers = [Counting(), Counting()]
+    for saver in savers:
+        builder().compile(checkpointer=saver).invoke({}, config())
+    assert [id(saver) for saver, _ in puts] == [id(savers[0])] * 3 + [id(savers[1])] * 3
+    assert len({thread for _, thread in puts}) == 2
+
+
+def test_thread_ends_with_the_saver() -> None:
+    threads = []
+
+    class Watching(InMemorySaver):
+        def put(self, *args: Any, **kwargs: Any) -> Any:
+            threads.append(threading.current_thread())
+            return super().put(*args, **kwargs)
+
+    builder().compile(checkpointer=Watching()).invoke({}, config())
+    gc.collect()
+    threads[0].join(30)
+    assert not threads[0].is_alive()
 
 
 _FORKING = """
