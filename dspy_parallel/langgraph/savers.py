@@ -20,8 +20,9 @@ from typing import Any, cast
 from langgraph._internal._constants import CONFIG_KEY_CHECKPOINTER
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
+from ..errors import BridgeError
 from ..seams.twins import is_twin, refuses
-from .waiting import at_home, can_run_at
+from .waiting import at_home, can_run_at, is_waiting
 
 __all__ = ["adapted", "lend_adapted"]
 
@@ -149,7 +150,7 @@ class _Adapter(BaseCheckpointSaver[Any]):
         @functools.wraps(sync if in_thread else cast("Any", twin))
         async def method(*args: Any, **kwargs: Any) -> Any:
             if in_thread:
-                return await self._in_thread(functools.partial(sync, *args, **kwargs))
+                return await self._in_thread(name, functools.partial(sync, *args, **kwargs))
             return await self._at_home(functools.partial(cast("Any", twin), *args, **kwargs))
 
         return method
@@ -157,7 +158,7 @@ class _Adapter(BaseCheckpointSaver[Any]):
     async def alist(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         if _needs_thread(type(self._saver), "list"):
             # All at once: a cursor must not be left open while other calls use the connection.
-            for item in await self._in_thread(lambda: [*self._saver.list(*args, **kwargs)]):
+            for item in await self._in_thread("list", lambda: [*self._saver.list(*args, **kwargs)]):
                 yield item
             return
 
@@ -167,7 +168,14 @@ class _Adapter(BaseCheckpointSaver[Any]):
         for item in await self._at_home(collect):
             yield item
 
-    async def _in_thread(self, call: Callable[[], Any]) -> Any:
+    async def _in_thread(self, name: str, call: Callable[[], Any]) -> Any:
+        home, owner = _home(self._saver), type(self._saver).__qualname__
+        if home is not None and is_waiting(home):
+            raise BridgeError(
+                f"{owner}.{name}() has no async counterpart, and was called for a graph that blocks the event loop "
+                f"which the {owner} belongs to: it may wait for that loop, and then for good. Await the graph's async "
+                f"method there, call the sync one in another thread, or override a{name}() as well."
+            )
         context = contextvars.copy_context()
         executor = _threads.of(self._saver)
         return await asyncio.get_running_loop().run_in_executor(executor, context.run, call)

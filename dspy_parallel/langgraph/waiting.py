@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..bridge import in_bridge, run_sync
 
-__all__ = ["at_home", "can_run_at", "wait_for"]
+__all__ = ["at_home", "can_run_at", "is_waiting", "wait_for"]
 
 T = TypeVar("T")
 
@@ -35,9 +35,14 @@ def wait_for(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         blocked_loop.reset(token)
 
 
+def is_waiting(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the loop's thread waits for the present run."""
+    return loop is blocked_loop.get()
+
+
 def can_run_at(home: asyncio.AbstractEventLoop | None) -> bool:
     """Whether something can be sent to another loop: that one is running and is not waiting for us."""
-    return home is not None and home.is_running() and home is not blocked_loop.get()
+    return home is not None and home.is_running() and not is_waiting(home)
 
 
 async def at_home(home: asyncio.AbstractEventLoop | None, call: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -219,6 +219,42 @@ def test_async_saver_from_sync_code(path: str) -> None:
     check(path)
 
 
+_BLOCKING = """
+import asyncio
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.graph import START, StateGraph
+from dspy_parallel.errors import BridgeError
+from dspy_parallel.langgraph import parallelize_graph
+
+class Saver(AsyncSqliteSaver):
+    def put(self, *args, **kwargs):
+        return super().put(*args, **kwargs)
+
+builder = StateGraph(dict).add_node("node", lambda state: {"done": True}).add_edge(START, "node")
+config = {"configurable": {"thread_id": "1"}}
+
+async def main():
+    async with Saver.from_conn_string(":memory:") as saver:
+        graph = parallelize_graph(builder).compile(checkpointer=saver)
+        try:
+            graph.invoke({}, config)
+        except BridgeError as exc:
+            assert "Saver.put() has no async counterpart" in str(exc)
+        else:
+            raise AssertionError
+        assert await graph.ainvoke({}, config) == {"done": True}
+        assert await asyncio.to_thread(graph.invoke, {}, config) == {"done": True}
+
+asyncio.run(main())
+"""
+
+
+def test_sync_method_that_would_wait_for_the_blocked_loop_is_refused() -> None:
+    """Stock refuses with InvalidStateError."""
+    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    subprocess.run([sys.executable, "-c", _BLOCKING], timeout=60, check=True, env=environment)
+
+
 @pytest.mark.parametrize("engine", ["auto", "loop", "thread"])
 def test_saver_and_state_used_inside_a_node(path: str, engine: Any) -> None:
     """Where stock raises InvalidStateError, or blocks."""
