@@ -15,6 +15,7 @@ import asyncio
 import doctest
 import importlib
 import inspect
+import linecache
 import multiprocessing
 import os
 import re
@@ -127,10 +128,17 @@ def new_main(file: str | None = None) -> dict[str, Any]:
 
 def run_file(path: Path) -> None:
     """Run every Python block of a Markdown file in one namespace."""
+    text = path.read_text(encoding="utf-8")
+    runnable = [block for block in blocks(text) if block.is_run]
+    lines = [""] * len(text.splitlines())
+    for block in runnable:
+        body = block.text.splitlines()
+        lines[block.line - 1 : block.line - 1 + len(body)] = body
+    # What `inspect` takes for the file: before Python 3.13 it parses all of it when it looks for a class.
+    linecache.cache[str(path)] = (len(text), None, [f"{line}\n" for line in lines], str(path))
     namespace = new_main(str(path))
-    for block in blocks(path.read_text(encoding="utf-8")):
-        if block.is_run:
-            run_block(block.text, str(path), block.line, namespace)
+    for block in runnable:
+        run_block(block.text, str(path), block.line, namespace)
 
 
 def run_docstrings(module: ModuleType) -> int:
