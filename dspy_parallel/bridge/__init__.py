@@ -16,7 +16,7 @@ from .engines import (
 )
 from .flights import Flight, Launch
 from .placement import Placement, placement_of
-from .portal import run_sync, serving_loop
+from .portal import is_waiting, run_sync, serving_loop
 from .threads import run_in_thread
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "in_bridge",
     "is_coroutine_function",
     "is_generator_function",
+    "is_waiting",
     "offload",
     "placement_of",
     "run",

@@ -17,13 +17,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from ..errors import BridgeError
 from .engines import Engine, await_, check_engine, in_bridge, is_coroutine_function, start
 from .threads import Outcome
 
-__all__ = ["run_sync", "serving_loop"]
+__all__ = ["is_waiting", "run_sync", "serving_loop"]
 
 T = TypeVar("T")
 _MISSING = object()
@@ -120,6 +121,26 @@ def serving_loop() -> asyncio.AbstractEventLoop | None:
     return None if portal.is_mine else portal.loop
 
 
+@dataclass(eq=False)
+class _Wait:
+    """A call of `run_sync()` in code of an event loop, which it blocks."""
+
+    loop: asyncio.AbstractEventLoop
+    is_over: bool = False
+
+
+_waits: contextvars.ContextVar[tuple[_Wait, ...]] = contextvars.ContextVar("dspy_parallel_waits", default=())
+"""Those that wait for the running code."""
+
+
+def is_waiting(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the loop is blocked by a `run_sync()` that waits for the running code, so that nothing may be sent there.
+
+    Also known in threads and tasks that have a copy of the context.
+    """
+    return any(wait.loop is loop and not wait.is_over for wait in _waits.get())
+
+
 async def _running_loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
@@ -182,14 +203,21 @@ def run_sync(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kwa
     def begin() -> None:
         tasks.append(portal.loop.create_task(program()))
 
-    portal.loop.call_soon_threadsafe(begin, context=contextvars.copy_context())
+    context, blocked = contextvars.copy_context(), asyncio._get_running_loop()
+    wait = _Wait(blocked) if blocked is not None else None
+    if wait is not None:
+        context.run(_waits.set, (*_waits.get(), wait))
+    portal.loop.call_soon_threadsafe(begin, context=context)
     try:
         outcome, context = done.result()
     except BaseException:  # raised in this thread: KeyboardInterrupt
         portal.loop.call_soon_threadsafe(lambda: tasks[0].cancel())
         concurrent.futures.wait([done])
         raise
+    finally:
+        if wait is not None:
+            wait.is_over = True
     for variable, value in context.items():
-        if variable.get(_MISSING) is not value:
+        if variable is not _waits and variable.get(_MISSING) is not value:
             variable.set(value)
     return cast("T", outcome.unwrap())

@@ -20,9 +20,10 @@ from typing import Any, cast
 from langgraph._internal._constants import CONFIG_KEY_CHECKPOINTER
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
+from ..bridge import is_waiting
 from ..errors import BridgeError
 from ..seams.twins import is_twin, refuses
-from .waiting import at_home, can_run_at, is_waiting
+from .waiting import at_home, can_run_at
 
 __all__ = ["adapted", "lend_adapted"]
 

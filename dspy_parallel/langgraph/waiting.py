@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from ..bridge import in_bridge, run_sync
+from ..bridge import is_waiting, run_sync
 
-__all__ = ["at_home", "can_run_at", "is_waiting", "wait_for"]
+__all__ = ["at_home", "can_run_at", "wait_for"]
 
 T = TypeVar("T")
-
-blocked_loop: contextvars.ContextVar[asyncio.AbstractEventLoop | None] = contextvars.ContextVar(
-    "dspy_parallel_blocked_loop", default=None
-)
-"""The event loop whose thread waits for the present run, so that nothing can be sent there."""
 
 
 def wait_for(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -25,19 +19,7 @@ def wait_for(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
     async def program() -> T:
         return await call()
 
-    loop = asyncio._get_running_loop()
-    if loop is None or in_bridge():
-        return run_sync(program)  # type: ignore[return-value]
-    token = blocked_loop.set(loop)
-    try:
-        return run_sync(program)  # type: ignore[return-value]
-    finally:
-        blocked_loop.reset(token)
-
-
-def is_waiting(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether the loop's thread waits for the present run."""
-    return loop is blocked_loop.get()
+    return run_sync(program)  # type: ignore[return-value]
 
 
 def can_run_at(home: asyncio.AbstractEventLoop | None) -> bool:

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from dspy_parallel.bridge import await_, in_bridge, portal, run, run_sync
+from dspy_parallel.bridge import await_, in_bridge, is_waiting, portal, run, run_sync
 from dspy_parallel.errors import BridgeError, UnknownEngineError
 
 from .children import run_child
@@ -300,6 +300,43 @@ def test_interpreter_exit_does_not_wait_for_good_for_a_thread():
         """
     )
     assert not ended.err
+
+
+def test_program_knows_which_loops_wait_for_it():
+    """Also in threads and loops that it starts, and for no longer than they wait."""
+    known = []
+
+    async def nested(outer):
+        here = asyncio.get_running_loop()
+        known.append(run_sync(lambda: (is_waiting(outer), is_waiting(here))))
+        return is_waiting(outer), is_waiting(here)
+
+    async def main():
+        here = asyncio.get_running_loop()
+        is_over = asyncio.Event()
+
+        async def left_behind():
+            before = is_waiting(here)
+            await is_over.wait()
+            return before, is_waiting(here)
+
+        async def leave():
+            task = asyncio.create_task(left_behind())
+            await asyncio.sleep(0)
+            return task, asyncio.get_running_loop()
+
+        assert not is_waiting(here)
+        assert await run(lambda: is_waiting(here)) is False
+        assert run_sync(lambda: is_waiting(here))
+        assert run_sync(lambda: await_(asyncio.to_thread(asyncio.run, nested(here)))) == (True, False)
+        task, loop = run_sync(leave)
+        loop.call_soon_threadsafe(is_over.set)
+        outcome = asyncio.run_coroutine_threadsafe(asyncio.wait_for(task, 20), loop)
+        assert await asyncio.wrap_future(outcome) == (True, False)
+        assert not is_waiting(here)
+
+    asyncio.run(main())
+    assert known == [(True, True)]
 
 
 def test_interpreter_exit_after_use_is_silent():

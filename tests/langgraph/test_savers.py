@@ -21,6 +21,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
+from dspy_parallel import run_sync
 from dspy_parallel.langgraph import parallelize_graph
 from dspy_parallel.langgraph.savers import adapted
 
@@ -212,6 +213,7 @@ def test_async_saver_from_sync_code(path: str) -> None:
             graph = builder().compile(checkpointer=saver)
             graph.invoke({}, config())
             assert graph.get_state(config()).next == ("ask",)
+            assert run_sync(lambda: graph.get_state(config()).next) == ("ask",)
             result = await asyncio.to_thread(graph.invoke, Command(resume="yes"), config())
             assert result == {"log": ["first", "yes"]}
 
