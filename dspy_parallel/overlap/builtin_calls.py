@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from . import attributes, calls, contents, expressions, purity, streams
+from . import attributes, calls, contents, expressions, purity, regards, streams
 from .facts import MUTATORS, facts_of
 from .frame import Frame, LocalFunction, children, reachable
 from .inert import SCALARS, is_known, runs_on_access
@@ -303,7 +303,11 @@ def pure(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> 
         choose: Any = callee
         return items[choose(range(len(items)), key=functools.partial(_pick, known))]
 
-    return frame.strand.fork(keyed, what, reachable([*args, *kwargs.values()]))
+    regard = regards.of_callee(frame, key)
+    if regard.is_opaque or regard.parameters:
+        return keyed(frame.strand)
+    reads = reachable([*args, *kwargs.values()])
+    return frame.strand.fork(keyed, what, reads, regard.writes(reads))
 
 
 def _shallow(frame: Frame, value: Any) -> Any:

@@ -50,7 +50,8 @@ def call(frame: Frame, node: ast.Call, *, used_up: bool = False) -> Any:
         if type(owner) is Pending and owner.is_data:
             _arguments(frame, node)
             return frame.scout.unknown(owner.what, is_data=True)
-        if type(owner) is Pending and not owner.done and regards.is_known_method(node.func.attr):
+        is_later = type(owner) is Pending and not owner.done and all(each.arg != "key" for each in node.keywords)
+        if is_later and regards.is_harmless_method(frame, node.func.attr):
             return _call_later(frame, node, owner, node.func.attr)
         callee = frame.force(expressions.attribute(frame, owner, node.func.attr))
     else:
@@ -269,7 +270,7 @@ def enter(frame: Frame, function: Any, args: Any, kwargs: dict[str, Any]) -> Any
         return statements.run_body(inner, node)
 
     first = names[parameters_of(node.args)[0]] if args and not isinstance(function, LocalFunction) else None
-    regard = regards.of_function(frame, function, first)
+    regard = regards.of_arguments(frame, regards.of_function(frame, function, first), names)
     if regard.is_opaque or not (regard.may_call or _finds_pending(frame, function, node, names)):
         return run(frame.strand)
     regard.settle(frame, [*names.values()])

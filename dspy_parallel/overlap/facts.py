@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["MAKERS", "MUTATORS", "Facts", "facts_of", "parameters_of"]
+__all__ = ["MAKERS", "MUTATORS", "Facts", "Item", "facts_of", "parameters_of"]
 
 MUTATORS = frozenset(
     [
@@ -45,6 +45,15 @@ _NOT_UNDERSTOOD = (
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
+class Item(ast.expr):
+    """What a loop's target is bound to: an item of `source`, or what is at a position in such an item."""
+
+    def __init__(self, source: ast.expr, position: int | None) -> None:
+        super().__init__()
+        self.source = source
+        self.position = position
+
+
 @dataclass
 class Facts:
     """About some statements or an expression.
@@ -61,6 +70,7 @@ class Facts:
         adds: Names that `+=` and its like may change.
         digs: Those of `writes` of which it changes what is in them.
         others: Names that it binds to something that it has not made.
+        bindings: What names of `stores` are bound to; None among it if that is not known.
         makers: Names of what is called to make them.
         sets_attributes: Whether it may change attributes, or containers that are attributes.
         unknown: What in it is not understood, in words.
@@ -77,6 +87,7 @@ class Facts:
     adds: set[str] = field(default_factory=set)
     digs: set[str] = field(default_factory=set)
     others: set[str] = field(default_factory=set)
+    bindings: dict[str, list[ast.AST | None]] = field(default_factory=dict)
     makers: set[str] = field(default_factory=set)
     sets_attributes: bool = False
     unknown: str = ""
@@ -108,6 +119,7 @@ def _find(nodes: Sequence[ast.AST]) -> Facts:
         _visit(node, facts, in_loop=False, hidden=frozenset())
     made, others = _made(nodes, facts.makers)
     facts.others |= others
+    _find_bindings(nodes, facts.bindings)
     made -= others | _exposed(nodes, set())
     facts.writes -= made - facts.digs
     facts.adds -= made
@@ -125,6 +137,34 @@ def _made(nodes: Sequence[ast.AST], makers: set[str]) -> tuple[set[str], set[str
         elif not isinstance(node, ast.AugAssign):
             other |= {name.id for name in ast.iter_child_nodes(node) if isinstance(name, ast.Name) and _is_store(name)}
     return made, other
+
+
+def _find_bindings(nodes: Sequence[ast.AST], bindings: dict[str, list[ast.AST | None]]) -> None:
+    seen: set[int] = set()
+
+    def bind(target: ast.AST, value: ast.AST | None) -> None:
+        if isinstance(target, ast.Name):
+            seen.add(id(target))
+            bindings.setdefault(target.id, []).append(value)
+
+    for node in (inner for outer in nodes for inner in ast.walk(outer)):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                bind(target, node.value)
+        elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)):
+            bind(node.target, node.value)
+        elif isinstance(node, (ast.For, ast.comprehension)):
+            bind(node.target, Item(node.iter, None))
+            if isinstance(node.target, ast.Tuple):
+                for position, target in enumerate(node.target.elts):
+                    bind(target, Item(node.iter, position))
+        elif isinstance(node, (ast.FunctionDef, ast.Lambda)):
+            if isinstance(node, ast.FunctionDef):
+                bindings.setdefault(node.name, []).append(node)
+            for name in parameters_of(node.args):
+                bindings.setdefault(name, []).append(None)
+        elif isinstance(node, ast.Name) and _is_store(node) and id(node) not in seen:
+            bindings.setdefault(node.id, []).append(None)
 
 
 def _target(node: ast.AST) -> str | None:
@@ -167,7 +207,8 @@ def _is_store(name: ast.Name) -> bool:
 
 _MADE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp, ast.Constant, ast.JoinedStr)
 MAKERS: dict[str, Any] = {
-    maker.__name__: maker for maker in (list, dict, set, sorted, str, int, len, defaultdict, Counter, deque, OrderedDict)
+    maker.__name__: maker
+    for maker in (list, dict, set, sorted, str, int, len, defaultdict, Counter, deque, OrderedDict)
 }
 """What gives a new container, number or text, if it goes by that name."""
 

@@ -247,6 +247,7 @@ class Frame:
         """Note that values come to be in something, by way of which others may get at them."""
         if self.scout.outside.is_shared(owner):
             self.scout.outside.share(reachable(values))
+            self.scout.verdicts.known.clear()
 
 
 def children(value: Any) -> Iterable[Any]:

@@ -7,26 +7,33 @@ from __future__ import annotations
 
 import ast
 import functools
-import inspect
 import sys
 import types
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dspy
 
 from . import purity
+from .candidates import UNKNOWN, Parameter, candidates, peek
 from .facts import MAKERS, MUTATORS, Facts, facts_of, parameters_of
 from .frame import Frame, LocalFunction, children, reachable
-from .inert import SCALARS, is_known
-from .outside import MISSING
+from .inert import SCALARS
 from .sources import source_of
-from .strands import OUTSIDE, Halted, Pending
+from .strands import OUTSIDE, Pending
 
-__all__ = ["Regard", "Verdicts", "is_harmless_method", "is_known_method", "of", "of_callee", "of_function"]
+__all__ = [
+    "Regard",
+    "Verdicts",
+    "is_harmless_method",
+    "is_known_method",
+    "of",
+    "of_arguments",
+    "of_callee",
+    "of_function",
+]
 
-_UNKNOWN = object()
 _METHODS = frozenset(
     name
     for cls in (str, bytes, int, float, list, dict, set, tuple, frozenset, dspy.Prediction, dspy.Example)
@@ -47,6 +54,7 @@ class Regard:
         writes_all: Whether it may change whatever it can get at.
         writes_outside: Whether it may change containers of others: of objects, globals and closures.
         may_call: Whether it may call a predictor, or something that is found out only when it runs.
+        parameters: Names of the parameters that it calls.
     """
 
     is_opaque: bool = False
@@ -57,6 +65,17 @@ class Regard:
     writes_all: bool = False
     writes_outside: bool = False
     may_call: bool = False
+    parameters: set[str] = field(default_factory=set)
+
+    def include(self, other: Regard) -> None:
+        """It does what the other one does, too."""
+        self.is_opaque |= other.is_opaque
+        self.written += other.written
+        self.writes_all |= other.writes_all
+        self.writes_outside |= other.writes_outside or other.writes_all  # its arguments may be from there
+        self.digs |= other.digs
+        self.may_call |= other.may_call
+        self.parameters |= other.parameters
 
     def settle(self, frame: Frame, values: Sequence[Any]) -> None:
         """Wait for what it may change: who knows that by another name could not be told to wait for the change."""
@@ -101,7 +120,7 @@ def of(frame: Frame, facts: Facts) -> Regard:
     """For a piece of code in this frame."""
     if facts.unknown or facts.sets_attributes:
         return Regard(is_opaque=True)
-    if any(_peek(frame, ast.Name(name, ast.Load())) is not MAKERS[name] for name in facts.makers):
+    if any(peek(frame, ast.Name(name, ast.Load())) is not MAKERS[name] for name in facts.makers):
         return Regard(is_opaque=True)
     changed = facts.writes | facts.adds
     regard = Regard(
@@ -115,24 +134,20 @@ def of(frame: Frame, facts: Facts) -> Regard:
     regard.digs = regard.writes_all = is_vague
     regard.writes_outside = is_vague or not all(frame.knows(name) for name in changed)
     for call in facts.calls:
-        inner = _of_call(frame, call)
+        inner = _of_call(frame, call, facts)
         if inner.is_opaque:
             return inner
-        regard.written += inner.written
-        regard.writes_all |= inner.writes_all
-        regard.writes_outside |= inner.writes_outside or inner.writes_all  # its arguments may be from there
-        regard.digs |= inner.digs
-        regard.may_call |= inner.may_call
+        regard.include(inner)
     return regard
 
 
 def _is_object(value: Any) -> bool:
     """Whether it has containers that it does not hand over by itself."""
     cls = type(value)
-    return value is not _UNKNOWN and cls is not Pending and cls not in SCALARS and not purity.is_box(cls)
+    return cls not in (Parameter, Pending) and cls not in SCALARS and not purity.is_box(cls)
 
 
-def of_function(frame: Frame, function: Any, first: Any = _UNKNOWN) -> Regard:
+def of_function(frame: Frame, function: Any, first: Any = UNKNOWN) -> Regard:
     """For a function whose first argument, if it is a method, is known."""
     function = getattr(function, "__overlap_original__", function)
     key = (id(function.node), None) if isinstance(function, LocalFunction) else (id(function), id(first))
@@ -166,8 +181,8 @@ def _look_into(frame: Frame, function: Any, first: Any) -> Regard:
             return Regard(is_opaque=True)
         node, outer, inside = source.node, None, function
     parameters = parameters_of(node.args)
-    names = dict.fromkeys(parameters, _UNKNOWN)
-    if parameters and inside is not None:
+    names: dict[str, Any] = {name: Parameter(name) for name in parameters}
+    if parameters and inside is not None and first is not UNKNOWN:
         names[parameters[0]] = first
     facts = facts_of(node.body)
     scope = Frame(frame.scout, frame.strand, names, function=inside, node=node, outer=outer)
@@ -182,20 +197,70 @@ def _from_outside(inner: Regard, facts: Facts) -> Regard:
         writes_all=inner.writes_all or bool(inner.written or facts.writes or facts.adds),
         writes_outside=inner.writes_outside,
         may_call=inner.may_call,
+        parameters=inner.parameters,
     )
 
 
-def _of_call(frame: Frame, call: ast.Call) -> Regard:
-    callee = _peek(frame, call.func)
-    if callee is not _UNKNOWN:
-        return of_callee(frame, callee)
-    if isinstance(call.func, ast.Attribute):
-        return Regard(is_opaque=not is_harmless_method(frame, call.func.attr))
-    return Regard(may_call=True)  # a name of the piece's own: found out when it runs
+def _of_call(frame: Frame, call: ast.Call, facts: Facts) -> Regard:
+    callees = candidates(frame, call.func, facts)
+    if callees is None:
+        is_harmless = isinstance(call.func, ast.Attribute) and is_harmless_method(frame, call.func.attr)
+        regard = Regard(is_opaque=not is_harmless)
+    else:
+        regard = Regard(may_call=not callees)
+        for callee in callees:
+            inner = of_callee(frame, callee)
+            regard.include(replace(inner, parameters=set()))
+            for name in inner.parameters:
+                regard.include(_of_given(frame, _given(callee, call, name), facts))
+    for keyword in call.keywords:
+        if keyword.arg == "key":
+            regard.include(_of_given(frame, keyword.value, facts))
+    return regard
+
+
+def _of_given(frame: Frame, node: ast.expr | None, facts: Facts) -> Regard:
+    """For an argument, which is going to be called."""
+    regard = Regard(may_call=True)
+    given = None if node is None else candidates(frame, node, facts)
+    if given is None:
+        return Regard(is_opaque=True)
+    for each in given:
+        inner = of_callee(frame, each)
+        if inner.parameters:
+            return Regard(is_opaque=True)
+        regard.include(inner)
+    return regard
+
+
+def _given(callee: Any, call: ast.Call, name: str) -> ast.expr | None:
+    """The argument for a parameter."""
+    for keyword in call.keywords:
+        if keyword.arg == name:
+            return keyword.value
+    names, skipped = _parameters(callee)
+    if name not in names or any(isinstance(arg, ast.Starred) for arg in call.args):
+        return None
+    index = names.index(name) - skipped
+    return call.args[index] if 0 <= index < len(call.args) else None
+
+
+def _parameters(callee: Any) -> tuple[list[str], int]:
+    """Names of the parameters, and how many of them are given already."""
+    if callee is map or callee is filter:
+        return ["function"], 0
+    if isinstance(callee, LocalFunction):
+        return [argument.arg for argument in (*callee.node.args.posonlyargs, *callee.node.args.args)], 0
+    is_method = isinstance(callee, types.MethodType)
+    function: Any = callee.__func__ if isinstance(callee, types.MethodType) else callee
+    code = getattr(getattr(function, "__overlap_original__", function), "__code__", None)
+    return ([], 0) if code is None else (list(code.co_varnames[: code.co_argcount]), int(is_method))
 
 
 def of_callee(frame: Frame, callee: Any) -> Regard:
     """For calling something."""
+    if type(callee) is Parameter:
+        return Regard(may_call=True, parameters={callee.name})
     callee = getattr(callee, "__overlap_original__", callee) if isinstance(callee, types.FunctionType) else callee
     while isinstance(callee, functools.partial):
         callee = callee.func
@@ -212,7 +277,7 @@ def of_callee(frame: Frame, callee: Any) -> Regard:
             forward = forward.__func__
         return of_function(frame, forward, callee) if isinstance(forward, types.FunctionType) else Regard(True)
     if callee is map or callee is filter:
-        return Regard(may_call=True)
+        return Regard(may_call=True, parameters={"function"})
     if purity.is_structural(callee) or purity.is_pure_function(callee) or purity.is_silent(callee):
         return Regard()
     if purity.is_harmless(callee):
@@ -230,43 +295,14 @@ def of_callee(frame: Frame, callee: Any) -> Regard:
     return Regard(is_opaque=True)
 
 
-def _peek(frame: Frame, node: ast.expr) -> Any:
-    """The value of a callee, if it is known without running anything."""
-    if isinstance(node, ast.Name):
-        try:
-            value = frame.load(node.id)
-        except Halted:
-            return _UNKNOWN
-        return _UNKNOWN if type(value) is Pending else value
-    if isinstance(node, ast.Attribute):
-        return _peek_attribute(frame, _peek(frame, node.value), frame.unmangled(node.attr))
-    if isinstance(node, ast.Subscript):
-        owner = _peek(frame, node.value)
-        items = list(owner.values()) if type(owner) is dict else owner if type(owner) in (list, tuple) else []
-        return items[0] if items and all(type(item) is dspy.Predict for item in items) else _UNKNOWN
-    return _UNKNOWN
-
-
-def _peek_attribute(frame: Frame, owner: Any, name: str) -> Any:
-    if owner is _UNKNOWN or type(owner) in purity.RECORDS or purity.is_builtin(type(owner)):
-        return _UNKNOWN
-    if isinstance(owner, (types.ModuleType, type)):
-        return _peek_static(owner, name)
-    try:
-        value = frame.scout.outside.read(owner, name)
-    except (Halted, TypeError):
-        return _UNKNOWN
-    if value is not MISSING:
-        return value
-    static = next((vars(base)[name] for base in type(owner).__mro__ if name in vars(base)), None)
-    if isinstance(static, types.FunctionType):
-        return types.MethodType(static, owner)
-    return static.__func__ if isinstance(static, staticmethod) else _UNKNOWN
-
-
-def _peek_static(owner: Any, name: str) -> Any:
-    if isinstance(owner, types.ModuleType):
-        return vars(owner).get(name, _UNKNOWN)
-    static = inspect.getattr_static(owner, name, _UNKNOWN)
-    is_plain = is_known(type(owner)) and isinstance(static, (types.FunctionType, staticmethod, classmethod, type))
-    return getattr(owner, name) if is_plain else _UNKNOWN
+def of_arguments(frame: Frame, regard: Regard, names: dict[str, Any]) -> Regard:
+    """For a function that is called with these arguments."""
+    if not regard.parameters:
+        return regard
+    whole = replace(regard, written=list(regard.written), parameters=set())
+    for name in regard.parameters:
+        value = names.get(name, UNKNOWN)
+        inner = Regard(is_opaque=True) if value is UNKNOWN or type(value) is Pending else of_callee(frame, value)
+        whole.include(inner)
+        whole.is_opaque |= bool(inner.parameters)
+    return whole

@@ -267,7 +267,9 @@ class Scout:
 
     def _cancel(self, failed: Path) -> None:
         """Something raises here. What comes after it, up to where that may be caught, will not be asked for."""
-        caught = max((each for each in self._attempts if each.covers(failed)), key=lambda each: each.begin, default=None)
+        caught = max(
+            (each for each in self._attempts if each.covers(failed)), key=lambda each: each.begin, default=None
+        )
         self.session.cancel(lambda path: path > failed and (caught is None or caught.covers(path)))
 
 

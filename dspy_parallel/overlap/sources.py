@@ -1,7 +1,6 @@
 """The syntax tree of a function, parsed once."""
 
 from __future__ import annotations
-
 import __future__
 
 import ast
@@ -115,7 +114,9 @@ def _fits(node: ast.FunctionDef, code: types.CodeType, mangling: str) -> bool:
     return any(_is_same(each, code) for each in _codes(compiled) if each.co_name == code.co_name)
 
 
-_FUTURE = functools.reduce(operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names))
+_FUTURE = functools.reduce(
+    operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+)
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
