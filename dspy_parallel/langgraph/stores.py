@@ -11,17 +11,30 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ..bridge import await_
+from ..bridge import await_, is_waiting
+from ..errors import BridgeError
 from ..seams.table import Seam, in_thread, register
 from .waiting import at_home
 
 __all__: list[str] = []
 
 
-def _by_twin(name: str, loop: str) -> Callable[..., Any]:
-    def handler(original: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        home: asyncio.AbstractEventLoop | None = getattr(owner, loop, None)
-        return await_(at_home(home, lambda: getattr(owner, f"a{name}")(*args, **kwargs)))
+def _of_saver(name: str) -> Callable[..., Any]:
+    def handler(_: Callable[..., Any], saver: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return await_(at_home(getattr(saver, "loop", None), lambda: getattr(saver, f"a{name}")(*args, **kwargs)))
+
+    return handler
+
+
+def _of_store(name: str) -> Callable[..., Any]:
+    def handler(_: Callable[..., Any], store: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        home: asyncio.AbstractEventLoop = store._loop
+        if is_waiting(home):  # Other than a saver, it does its work in a task of that loop.
+            raise BridgeError(
+                f"{type(store).__qualname__}.{name}() was called by code that the store's own event loop waits for. "
+                "Await run(), or the graph's async method, there instead, or call the sync one in another thread."
+            )
+        return await_(at_home(home, lambda: getattr(store, f"a{name}")(*args, **kwargs)))
 
     return handler
 
@@ -42,13 +55,13 @@ _access = in_thread("the store accesses a database")
 
 register(
     *(
-        Seam(f"langgraph.store.base.batch:AsyncBatchedBaseStore.{name}", _by_twin(name, "_loop"), overrides=True)
+        Seam(f"langgraph.store.base.batch:AsyncBatchedBaseStore.{name}", _of_store(name), overrides=True)
         for name in _OPERATIONS
     ),
     Seam("langgraph.store.sqlite.base:SqliteStore.batch", _access, optional=True),
     Seam("langgraph.store.postgres.base:PostgresStore.batch", _access, optional=True),
     *(
-        Seam(f"{saver}.{name}", _by_twin(name, "loop"), optional=True)
+        Seam(f"{saver}.{name}", _of_saver(name), optional=True)
         for saver in _SAVERS
         for name in ("get_tuple", "put", "put_writes", "delete_thread")
     ),

@@ -22,6 +22,7 @@ from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
 from dspy_parallel import run_sync
+from dspy_parallel.errors import BridgeError
 from dspy_parallel.langgraph import parallelize_graph
 from dspy_parallel.langgraph.savers import adapted
 
@@ -381,5 +382,26 @@ def test_async_store_used_synchronously_in_a_node(engine: Any) -> None:
             graph = StateGraph(State).add_node("node", node).add_edge(START, "node")
             result = await parallelize_graph(graph, engine=engine).compile(store=store).ainvoke({})
             assert result["log"] == [{"n": 1}, 1]
+
+    asyncio.run(main())
+
+
+def test_async_store_used_in_a_node_that_its_loop_waits_for() -> None:
+    """Refused, as by stock, and nothing is stored later."""
+    stores = pytest.importorskip("langgraph.store.sqlite.aio", exc_type=ImportError)
+
+    async def main() -> None:
+        async with stores.AsyncSqliteStore.from_conn_string(":memory:") as store:
+            await store.setup()
+
+            def node(state: State) -> Any:
+                store.put(("a",), "key", {"n": 1})
+
+            graph = parallelize_graph(StateGraph(State).add_node("node", node).add_edge(START, "node")).compile()
+            with pytest.raises(BridgeError, match=r"AsyncSqliteStore.put\(\) was called"):
+                graph.invoke({})
+            assert await store.aget(("a",), "key") is None
+            await asyncio.to_thread(graph.invoke, {})
+            assert await store.aget(("a",), "key") is not None
 
     asyncio.run(main())
