@@ -67,6 +67,8 @@ held locks is not cheap: the others run as in plain threads."""
 LOOKS = 100
 """How often it is looked for held locks where a program on probation waits, for each such place in it. One that is
 never clean does not pay for that for good."""
+LOOKS_AT_ONCE = 5
+"""How many of those that wait at the same place at the same time are looked at: a look takes a millisecond or two."""
 MOST_PLACES = 1000
 """Places whose looks are counted; code that is made anew for each run has no end of them."""
 
@@ -97,6 +99,7 @@ class Placement:
     _stalled_runs: int = field(default=0, init=False, repr=False, compare=False)
     _watched: set[ProbationMeter] = field(default_factory=set, init=False, repr=False, compare=False)
     _looks: Counter[int] = field(default_factory=Counter, init=False, repr=False, compare=False)
+    _looked_at: Counter[int] = field(default_factory=Counter, init=False, repr=False, compare=False)
 
     def watch(self) -> ProbationMeter | None:
         """A meter for one more run in a worker thread, if it needs one."""
@@ -112,13 +115,21 @@ class Placement:
         self._watched.discard(meter)
 
     def looks_at(self, place: int) -> bool:
-        """Whether to look for held locks at a place where the program waits."""
-        if self.state != "probation":
-            return False
-        if len(self._looks) >= MOST_PLACES:
-            self._looks.clear()
-        self._looks[place] += 1
-        return self._looks[place] <= LOOKS
+        """Whether to look for held locks at a place where the program waits; if so, until `no_longer_looks_at()`."""
+        with _lock:
+            if self.state != "probation" or self._looked_at[place] >= LOOKS_AT_ONCE or self._looks[place] >= LOOKS:
+                return False
+            if len(self._looks) >= MOST_PLACES:
+                self._looks.clear()
+            self._looks[place] += 1
+            self._looked_at[place] += 1
+            return True
+
+    def no_longer_looks_at(self, place: int) -> None:
+        """The wait is over."""
+        with _lock:
+            self._looked_at[place] -= 1
+            self._looked_at += Counter()  # without those that are zero
 
     def ran_clean(self, signs: int) -> None:
         """Count a clean run that began when there had been so many signs of blocking."""
@@ -323,12 +334,13 @@ class LoopMeter:
 class ProbationMeter:
     """Watches one run in a worker thread, to find out whether the loop could have carried it."""
 
-    __slots__ = ("_clean", "_cpu", "_held", "_modules", "_placement", "_signs", "_slot", "_started", "_waits")
+    __slots__ = ("_clean", "_cpu", "_held", "_modules", "_place", "_placement", "_signs", "_slot", "_started", "_waits")
 
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
         self._signs = placement.signs
         self._clean = True
+        self._place: int | None = None
         self._held: Sequence[HeldLock] = ()
 
     def begin(self) -> None:
@@ -356,15 +368,19 @@ class ProbationMeter:
     def waiting(self, frame: FrameType | None, until: FrameType | None) -> None:
         """The program is about to wait: see which locks it may hold. Called in its thread."""
         self.end()
-        self._held = held_locks(frame, until) if self._placement.looks_at(place_of(frame, until)) else ()
+        place = place_of(frame, until)
+        if self._placement.looks_at(place):
+            self._place, self._held = place, held_locks(frame, until)
 
     def waited(self) -> None:
         """The program goes on. Somebody else's short use of a lock is over by now."""
-        held = next((lock for lock in self._held if lock.is_held), None)
-        self._held = ()
-        if held is not None:
-            self._clean = False
-            self._placement.blocked(self._signs, f"holds {held.where} while it waits")
+        if self._place is not None:
+            self._placement.no_longer_looks_at(self._place)
+            held = next((lock for lock in self._held if lock.is_held), None)
+            self._place, self._held = None, ()
+            if held is not None:
+                self._clean = False
+                self._placement.blocked(self._signs, f"holds {held.where} while it waits")
         self.begin()
 
     def finished(self) -> None:

@@ -171,19 +171,26 @@ def references(
             seen.add(key)
             if issubclass(kind, sought):
                 yield reference
-            elif reference.depth < (DEPTH if reference.code.enters else NEAR):
+            elif _leads_on(reference):
                 queue.append(reference)
         if not queue:
             return
         found = _inside(queue.popleft(), sought, leave_out)
 
 
+def _leads_on(reference: Reference) -> bool:
+    code = reference.code
+    if type(reference.value) is FunctionType:
+        names = reference.value.__code__.co_names
+        return code.calls < CALLS and reference.depth < DEPTH and (code.enters or not _ENTERING.isdisjoint(names))
+    return reference.depth < (DEPTH if code.enters else NEAR)
+
+
 def _inside(reference: Reference, sought: tuple[type, ...], leave_out: tuple[str, ...]) -> Iterator[Reference]:
     value, path, code, depth = reference[:4]
     kind = type(value)
     if kind is FunctionType:
-        follow = code.enters or not _ENTERING.isdisjoint(value.__code__.co_names)
-        if follow and code.calls < CALLS and not value.__code__.co_filename.startswith(leave_out):
+        if not value.__code__.co_filename.startswith(leave_out):
             yield from _in_function(reference)
     elif kind is MethodType:
         owner = Reference(value.__self__, path, code, depth)

@@ -14,7 +14,9 @@ import pytest
 import wrapt
 
 from dspy_parallel.bridge import await_, placement_of, run
+from dspy_parallel.bridge import placement as placements
 from dspy_parallel.bridge.locks import held_locks
+from dspy_parallel.bridge.placement import Placement
 
 from .placing import answer, on_loop, recorded
 
@@ -205,3 +207,26 @@ def test_held_lock_looks_at_the_frames_given():
     assert found[0].where.startswith("lock at ")
     assert found[0].where.endswith("in outer")
     assert not not_found
+
+
+def test_how_often_it_is_looked_for_locks():
+    """Of a crowd at one place, at a few; at each place so many times, and anew after a sign; on the loop, never."""
+    placement = Placement("program")
+    at_once = [placement.looks_at(1) for _ in range(2 * placements.LOOKS_AT_ONCE)]
+    assert sum(at_once) == placements.LOOKS_AT_ONCE
+    assert placement.looks_at(2)
+    for _ in range(placements.LOOKS_AT_ONCE):
+        placement.no_longer_looks_at(1)
+    for _ in range(placements.LOOKS - placements.LOOKS_AT_ONCE):
+        assert placement.looks_at(1)
+        placement.no_longer_looks_at(1)
+    assert not placement.looks_at(1)
+    placement.blocked(0, "blocks")
+    assert placement.looks_at(1)
+    placement.no_longer_looks_at(1)
+    for place in range(3 * placements.MOST_PLACES):
+        assert placement.looks_at(place)
+        placement.no_longer_looks_at(place)
+    assert len(placement._looks) <= placements.MOST_PLACES
+    placement.state = "loop"
+    assert not placement.looks_at(3)
