@@ -59,7 +59,7 @@ def table_of(rows: list[dict[str, Any]]) -> Any:
             columns[name] = arrow.array([row.get(name) for row in rows], type=kind)
         except (arrow.ArrowInvalid, arrow.ArrowTypeError, arrow.ArrowNotImplementedError) as exc:
             raise ShippingError(
-                f"The column {name!r} of the results has no form in Arrow ({type(exc).__name__}). Return text, numbers, dates, lists, "
-                "dicts, pydantic models or dataclasses, of one type for all rows."
+                f"The column {name!r} of the results has no form in Arrow ({type(exc).__name__}). "
+                "Return text, numbers, dates, lists, dicts, pydantic models or dataclasses, of one type for all rows."
             ) from exc
     return arrow.table(columns)
