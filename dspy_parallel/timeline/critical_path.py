@@ -36,6 +36,22 @@ def children_of(spans: Sequence[Span]) -> dict[int | None, list[Span]]:
     return children
 
 
+def _parts(parent: int | None, children: dict[int | None, list[Span]]) -> list[Span]:
+    """A span's parts, with those of a thread in its place: where code runs is nothing that one waits for.
+
+    With a scout ahead, a program's thread only waits for calls that are made elsewhere.
+    """
+    parts: list[Span] = []
+    threads: list[Span] = []
+    todo = list(children.get(parent, ()))
+    while todo:
+        part = todo.pop()
+        (threads if part.kind == "thread" else parts).append(part)
+        if part.kind == "thread":
+            todo += children.get(part.id, ())
+    return parts or (threads if parent is None else [])
+
+
 def critical_path(spans: Sequence[Span]) -> list[Segment]:
     """The path, in order of time.
 
@@ -52,7 +68,7 @@ def critical_path(spans: Sequence[Span]) -> list[Segment]:
     while todo:
         parent, start, moment = todo.pop()
         end = moment
-        for part in sorted(children.get(parent, ()), key=lambda part: (min(part.end, end), part.start), reverse=True):
+        for part in sorted(_parts(parent, children), key=lambda part: (min(part.end, end), part.start), reverse=True):
             ended = min(part.end, end)
             if ended > moment + SMALL_SECONDS or part.start >= moment or ended <= start:
                 continue

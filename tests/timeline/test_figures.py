@@ -41,6 +41,23 @@ def test_the_critical_path_goes_by_what_ended_last():
     assert path == [(2, 0, 1), (3, 1, 2), (2, 2, 6), (0, 6, 7), (7, 7, 7.5), (6, 7.5, 10)]
 
 
+def test_a_thread_is_not_waited_for():
+    """What runs in it is; with a scout, what is called elsewhere."""
+    made = timeline(
+        (0, 9, None, "module", "Program"),
+        (0, 9, 0, "thread", "worker"),
+        (1, 4, 0, "lm", "called by the scout"),
+        (5, 8, 1, "lm", "called in the thread"),
+    )
+    path = [(segment.span, segment.start, segment.end) for segment in made.critical_path]
+    assert path == [(0, 0, 1), (2, 1, 4), (0, 4, 5), (3, 5, 8), (0, 8, 9)]
+
+
+def test_a_thread_with_nothing_in_it_is_all_there_is():
+    (segment,) = timeline((0, 9, None, "thread", "worker")).critical_path
+    assert (segment.span, segment.start, segment.end) == (0, 0, 9)
+
+
 def test_a_call_within_an_lm_is_not_a_second_one():
     found = timeline((0, 2, None, "lm", "outer"), (0.5, 1.5, 0, "lm", "inner")).figures
     assert (found.lm_calls, found.lm_seconds, found.peak_in_flight) == (1, 2, 1)
