@@ -69,6 +69,8 @@ class Limit:
         rate = None if settings.requests_per_minute is None else Rate(settings.requests_per_minute)
         self.gate = Gate(settings.max_in_flight, rate)
         self.lifted = False
+        self.replaced = False
+        """Whether an LM that was under it has got another one."""
         _limits[self._number] = self
 
     @property
@@ -95,6 +97,11 @@ class Limit:
     def pause(self) -> float:
         """Seconds for which every call waits, because the LM's `Retry-After` said so."""
         return self.gate.pause
+
+    @property
+    def counts(self) -> bool:
+        """Whether there may be as many in flight as it allows."""
+        return not self.lifted and not self.replaced
 
     def lift(self) -> None:
         """End the limit: calls that come now go through, and those that wait still wait for their turn."""
@@ -175,8 +182,11 @@ def limit(
         if not isinstance(lm, dspy.BaseLM):
             raise LimitError(f"limit() was called with an object of type {type(lm).__qualname__}, which is not an LM.")
     settings = Settings(max_in_flight, requests_per_minute, give_up_after)
-    made = Limit(settings)
+    for lm in lms:
+        if isinstance(before := vars(lm).get(ATTRIBUTE), Limit):
+            before.replaced = True
     _check_files(settings)
+    made = Limit(settings)
     for lm in lms:
         setattr(lm, ATTRIBUTE, made)
     seams.install()
@@ -215,10 +225,10 @@ def limit_all(
     settings = Settings(max_in_flight, requests_per_minute, give_up_after)
     if requests_per_minute is not None:
         Rate(requests_per_minute)  # raises here, not at the first call
-    _check_files(settings)
     with _lock:
         _of_places.clear()
         _default = settings if settings != Settings() else None
+    _check_files(settings)
     seams.install()
 
 
@@ -246,6 +256,7 @@ def limit_of(lm: Any) -> Limit | None:
     place = _place(lm)
     found = _of_places.get(place)
     if found is None:
+        _check_files(settings)
         with _lock:
             found = _of_places.setdefault(place, Limit(settings))
     return found
@@ -273,12 +284,17 @@ _foreign: weakref.WeakValueDictionary[tuple[str, int], Limit] = weakref.WeakValu
 
 
 def _check_files(settings: Settings) -> None:
+    if settings.max_in_flight is None:
+        return
     available = max_connections()
-    if settings.max_in_flight is not None and settings.max_in_flight > available:
+    known = [each for reference in _limits.valuerefs() if (each := reference()) is not None]
+    others = sum(each.settings.max_in_flight or 0 for each in known if each.counts)
+    if settings.max_in_flight + others > available:
+        together = f", with {others:,} of other limits," if others else ""
         warnings.warn(
-            f"max_in_flight={settings.max_in_flight:,} is more than the {available:,} connections that this process "
-            "may have open: calls beyond that wait for a connection. Raise the limit of open files (ulimit -n) before "
-            "the process starts.",
+            f"max_in_flight={settings.max_in_flight:,}{together} is more than the {available:,} connections that this "
+            "process may have open: calls beyond that wait for a connection. Raise the limit of open files (ulimit -n) "
+            "before the process starts.",
             FileLimitWarning,
             stacklevel=3,
         )

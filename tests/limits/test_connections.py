@@ -27,10 +27,13 @@ def file_limits() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-@pytest.mark.parametrize("count", [150, 600 if NATIVE else 520])
-def test_more_at_once_than_the_stock_pools_hold(server: LMServer, count: int) -> None:
+ENGINES: dict[str, Any] = {"litellm": {"engine": "litellm"}, "native": {}} if NATIVE else {"litellm": {}}
+
+
+@pytest.mark.parametrize(("engine", "count"), [(engine, 150 if engine == "native" else 520) for engine in ENGINES])
+def test_more_at_once_than_the_stock_pools_hold(server: LMServer, engine: str, count: int) -> None:
     """All of them are at the server together, or the gate would never open: with and without a limit."""
-    lm = make_lm(server, num_retries=0)
+    lm = make_lm(server, num_retries=0, **ENGINES[engine])
     seams.install()
     for limited in (False, True):
         if limited:
@@ -115,6 +118,101 @@ def test_too_few_files() -> None:
         """,
         timeout=100,
     )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_several_lms_share_the_files(engine: str) -> None:
+    """Each could have them all, and together they ask for twice as many as there are: a warning, and no call lost."""
+    run_child(
+        f"""
+        import asyncio, dspy, resource, warnings
+        from dspy_parallel import FileLimitWarning, limit
+        from dspy_parallel.testing import LMServer
+
+        with LMServer(latency=0.5) as server, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            resource.setrlimit(resource.RLIMIT_NOFILE, (600, 600))
+            options = {ENGINES[engine]}
+            lms = [dspy.LM("openai/any", cache=False, num_retries=0, **server.lm_kwargs(), **options) for _ in "12"]
+            for n, lm in enumerate(lms):
+                lm.kwargs["api_key"] = f"key {{n}}"
+                limit(lm, max_in_flight=340)
+            (warning,) = [w for w in caught if w.category is FileLimitWarning]
+            assert "max_in_flight=340, with 340 of other limits, is more than the 344" in str(warning.message)
+
+            async def main():
+                await asyncio.gather(*(lms[n % 2].acall(f"item {{n}}") for n in range(680)))
+                for lm in lms:
+                    if hasattr(lm, "aclose"):
+                        await lm.aclose()
+
+            asyncio.run(main())
+            stats = server.stats()
+            assert stats.completed == 680, stats
+            assert 300 <= stats.peak_connections <= 400, stats
+        """,
+        timeout=100,
+    )
+
+
+@pytest.mark.skipif(not NATIVE, reason="DSPy's own engine came with 3.4")
+def test_a_pool_that_is_done_makes_room() -> None:
+    """On another loop, which has ended with its connections open; on one that runs; and in threads."""
+    run_child(
+        """
+        import asyncio, dspy, resource, threading
+        from concurrent.futures import ThreadPoolExecutor
+        from dspy_parallel import seams
+        from dspy_parallel.testing import LMServer
+
+        COUNT = 200
+        seams.install()
+
+        def new():
+            lm = dspy.LM("openai/any", cache=False, num_retries=0, **server.lm_kwargs())
+            server.reset_stats()
+            server.configure(gate=COUNT, max_hold=30)
+            return lm
+
+        async def many(lm):
+            await asyncio.gather(*(lm.acall(f"item {n}") for n in range(COUNT)))
+            assert server.stats().peak_in_flight == COUNT
+
+        with LMServer() as server:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (800, 800))
+            lms = [new()]
+            asyncio.run(many(lms[0]))
+
+            lms.append(new())
+            loop = asyncio.new_event_loop()
+            thread = threading.Thread(target=loop.run_forever)
+            thread.start()
+            asyncio.run_coroutine_threadsafe(many(lms[1]), loop).result(60)
+
+            lms.append(new())
+            with ThreadPoolExecutor(COUNT) as pool:
+                list(pool.map(lms[2], [f"item {n}" for n in range(COUNT)]))
+            assert server.stats().peak_in_flight == COUNT
+
+            lms.append(new())
+            asyncio.run(many(lms[3]))
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+        """,
+        timeout=100,
+    )
+
+
+def test_limits_that_are_over_do_not_count(recwarn: Any) -> None:
+    """Lifted ones, and those that an LM had before."""
+    half = max_connections() // 2 + 1
+    first, second = dspy.LM("openai/any"), dspy.LM("openai/any")
+    kept = [limit(first, max_in_flight=half), limit(first, max_in_flight=half)]
+    kept[1].lift()
+    kept.append(limit(second, max_in_flight=half))
+    assert not [w for w in recwarn if w.category is FileLimitWarning]
+    kept.append(limit(first, max_in_flight=half))
+    assert [w for w in recwarn if w.category is FileLimitWarning]
 
 
 def test_enough_files(recwarn: Any) -> None:
