@@ -114,7 +114,7 @@ def test_the_critical_path_is_shown_whatever_the_target_is(make, lm):
         shown = examine(as_target(make()), inputs={"text": "a"}).observed
     (path,) = [sentence for sentence in shown if sentence.startswith("Critical path: ")]
     (share,) = re.findall(r"s of LM calls \((\d+)%\)", path)
-    assert int(share) >= 50
+    assert int(share) > 5  # 0 if it goes by something else
     # A scout may call a predictor before the module that holds it, and tells its name, is called.
     assert ("draft" in path and "refine" in path) or "Predict" in path
 
