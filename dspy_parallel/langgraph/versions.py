@@ -9,34 +9,76 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import operator
+import re
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..errors import LangGraphVersionError
 
-__all__ = ["check_langgraph"]
+__all__ = ["built_differently", "check_langgraph"]
 
-_ATTRIBUTES = (
-    "langgraph._internal._constants:CONFIG_KEY_CHECKPOINTER",
-    "langgraph._internal._runnable:RunnableCallable.ainvoke",
-    "langgraph._internal._runnable:RunnableSeq.ainvoke",
-    "langgraph._internal._runnable:run_in_executor",
-    "langgraph._internal._runnable:coerce_to_runnable",
-    "langgraph.errors:GraphBubbleUp",
+_NAMES = {
+    "langchain_core.runnables.config:run_in_executor": (1, 0),
+    "langchain_core.runnables.config:var_child_runnable_config": (1, 0),
+    "langgraph._internal._constants:CONFIG_KEY_CHECKPOINTER": (1, 0),
+    "langgraph._internal._future:chain_future": (1, 0),
+    "langgraph._internal._retry:default_retry_on": (1, 0),
+    "langgraph._internal._runnable:RunnableCallable.ainvoke": (1, 0),
+    "langgraph._internal._runnable:RunnableSeq.ainvoke": (1, 0),
+    "langgraph._internal._runnable:coerce_to_runnable": (1, 0),
+    "langgraph._internal._runnable:set_config_context": (1, 0),
+    "langgraph.errors:GraphBubbleUp": (1, 0),
+    "langgraph.graph._branch:BranchSpec._route": (1, 0),
+    "langgraph.graph._branch:BranchSpec._aroute": (1, 0),
+    "langgraph.graph._branch:BranchSpec.path": (1, 0),
+    "langgraph.graph.state:StateGraph.compile": (1, 0),
+    "langgraph.graph.state:_DEFAULT_ERROR_HANDLER_NODE": (1, 2),
+    "langgraph.pregel:Pregel._resolve_checkpointer": (1, 2),
+    "langgraph.pregel:Pregel.ainvoke": (1, 0),
+    "langgraph.pregel:Pregel.aget_state": (1, 0),
+    "langgraph.pregel:Pregel.aget_state_history": (1, 0),
+    "langgraph.pregel:Pregel.aupdate_state": (1, 0),
+    "langgraph.pregel:Pregel.abulk_update_state": (1, 0),
+    "langgraph.pregel:Pregel.clear_cache": (1, 0),
+    "langgraph.pregel:Pregel.aclear_cache": (1, 0),
+    "langgraph.pregel._read:DEFAULT_BOUND": (1, 0),
+    "langgraph.pregel._read:PregelNode.copy": (1, 0),
+    "langgraph.store.base.batch:AsyncBatchedBaseStore._loop": (1, 0),
+}
+"""Each with the version of LangGraph since when it must be there, for a class perhaps by a base in LangGraph."""
+
+_PATCHED = (
+    *(
+        f"langchain_core.runnables.base:Runnable.{name}"
+        for name in ("batch", "batch_as_completed", "abatch", "abatch_as_completed")
+    ),
+    "langchain_core.tools.base:BaseTool._arun",
+    "langchain_core.tools.base:BaseTool.ainvoke",
+    "langchain_core.tools.simple:Tool.ainvoke",
+    "langchain_core.tools.structured:StructuredTool.ainvoke",
     "langgraph.func:_TaskFunction.__call__",
-    "langgraph.graph._branch:BranchSpec._route",
-    "langgraph.graph._branch:BranchSpec._aroute",
-    "langgraph.graph.state:StateGraph.compile",
-    "langgraph.pregel:Pregel.astream",
-    "langgraph.pregel:Pregel.ainvoke",
-    "langgraph.pregel:Pregel.aget_state",
-    "langgraph.pregel:Pregel.aget_state_history",
-    "langgraph.pregel:Pregel.abulk_update_state",
+    *(
+        f"langgraph.pregel.main:Pregel.{name}"
+        for name in (
+            "invoke",
+            "stream",
+            "astream",
+            "get_state",
+            "get_state_history",
+            "update_state",
+            "bulk_update_state",
+        )
+    ),
     "langgraph.pregel._algo:get_runnable_for_task",
-    "langgraph.pregel._call:CACHE",
-    "langgraph.pregel._read:DEFAULT_BOUND",
-    "langgraph.pregel._read:PregelNode.copy",
+    *(
+        f"langgraph.store.base.batch:AsyncBatchedBaseStore.{name}"
+        for name in ("get", "search", "put", "delete", "list_namespaces", "batch")
+    ),
 )
+"""What seams patch. The class itself must define it."""
+
 _PARAMETERS = {
     "langgraph._internal._runnable:RunnableCallable.__init__": {"func", "afunc", "name", "trace", "explode_args"},
     "langgraph.graph._node:StateNodeSpec.__init__": {"runnable", "ends", "defer"},
@@ -45,16 +87,89 @@ _PARAMETERS = {
 }
 
 
-def _missing(target: str, parameters: set[str]) -> str | None:
+def _node(state: Any) -> Any: ...
+
+
+_MADE: dict[str, tuple[Callable[[Any], Any], dict[str, tuple[int, int]]]] = {
+    # A sync function's async side, by which nodes are known to be sync.
+    "langgraph._internal._runnable:coerce_to_runnable": (
+        lambda coerce: coerce(_node, name="node", trace=False),
+        {"func": (1, 0), "afunc.func": (1, 0)},
+    ),
+    "langgraph._internal._runnable:RunnableSeq": (lambda cls: cls(_node, _node), {"steps": (1, 0)}),
+    "langgraph.graph.state:StateGraph": (
+        lambda cls: cls(dict),
+        {"nodes": (1, 0), "branches": (1, 0), "_node_defaults.error_handler": (1, 2)},
+    ),
+    "langgraph.prebuilt:ToolNode": (
+        lambda cls: cls([]),
+        {"_afunc": (1, 0), "afunc": (1, 0), "_wrap_tool_call": (1, 1), "_awrap_tool_call": (1, 1)},
+    ),
+}
+"""What only instances have: how to make one, and since when each attribute must be there."""
+
+
+def _defined(owner: Any, name: str, *, by_itself: bool = False) -> Any:
+    """What a module or a class has by that name; other than `getattr()`, not what every object or Runnable has."""
+    if not isinstance(owner, type):
+        return getattr(owner, name)
+    package = owner.__module__.partition(".")[0]
+    for cls in owner.__mro__[: 1 if by_itself else None]:
+        found = vars(cls).get(name)
+        is_theirs = cls.__module__.partition(".")[0] == package
+        if found is not None and is_theirs and not getattr(found, "__isabstractmethod__", False):
+            return found
+    raise AttributeError(name)
+
+
+def _find(target: str, *, by_itself: bool = False) -> Any:
     module, _, path = target.partition(":")
+    found: Any = importlib.import_module(module)
+    for name in path.split("."):
+        found = _defined(found, name, by_itself=by_itself)
+    return found
+
+
+def _is_there(target: str, *, by_itself: bool = False) -> bool:
     try:
-        found: Any = importlib.import_module(module)
-        for name in path.split("."):
-            found = getattr(found, name)
+        _find(target, by_itself=by_itself)
     except (ImportError, AttributeError):
-        return target
-    absent = parameters - set(inspect.signature(found).parameters) if parameters else set()
-    return f"{target}({', '.join(sorted(absent))})" if absent else None
+        return False
+    return True
+
+
+def _missing(installed: tuple[int, ...]) -> Iterator[str]:
+    yield from (name for name, since in _NAMES.items() if since <= installed and not _is_there(name))
+    yield from (name for name in _PATCHED if not _is_there(name, by_itself=True))
+    for target, parameters in _PARAMETERS.items():
+        if not _is_there(target):
+            yield target
+        elif absent := parameters - set(inspect.signature(_find(target)).parameters):
+            yield f"{target}({', '.join(sorted(absent))})"
+    for target, (make, attributes) in _MADE.items():
+        try:
+            importlib.import_module(target.partition(":")[0])
+        except ImportError:  # langgraph.prebuilt, see nodes; of the others the names above tell
+            continue
+        try:
+            instance = make(_find(target))
+        except Exception:
+            yield f"{target}()"
+            continue
+        for name, since in attributes.items():
+            try:
+                operator.attrgetter(name)(instance)
+            except AttributeError:
+                if since <= installed:
+                    yield f"{target}().{name}"
+
+
+def built_differently(reason: str) -> LangGraphVersionError:
+    """The one error for whatever is not as expected."""
+    return LangGraphVersionError(
+        f"This version of dspy_parallel cannot convert graphs of LangGraph {version('langgraph')}: {reason}. "
+        "Update dspy_parallel, or use LangGraph 1.0 to 1.2."
+    )
 
 
 @functools.cache
@@ -72,10 +187,5 @@ def check_langgraph() -> None:
             "dspy_parallel.langgraph needs LangGraph, which is not installed: pip install 'dspy-parallel[langgraph]'",
             name="langgraph",
         ) from None
-    missing = [found for target in _ATTRIBUTES if (found := _missing(target, set()))]
-    missing += [found for target, names in _PARAMETERS.items() if (found := _missing(target, names))]
-    if missing:
-        raise LangGraphVersionError(
-            f"This version of dspy_parallel cannot convert graphs of LangGraph {installed}: "
-            f"{', '.join(missing)} is missing there. Update dspy_parallel, or use LangGraph 1.0 to 1.2."
-        )
+    if missing := [*_missing(tuple(map(int, re.findall(r"\d+", installed)[:2])))]:
+        raise built_differently(f"{', '.join(missing)} is missing there")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
 
 import pytest
 from langgraph._internal import _runnable
@@ -14,8 +18,9 @@ from typing_extensions import TypedDict
 
 from dspy_parallel import DSPyParallelError
 from dspy_parallel.errors import LangGraphVersionError
-from dspy_parallel.langgraph import async_node, parallelize_graph
+from dspy_parallel.langgraph import async_node, parallelize_graph, versions
 from dspy_parallel.langgraph.versions import check_langgraph
+from dspy_parallel.seams import table
 
 
 class State(TypedDict):
@@ -40,9 +45,59 @@ def test_missing_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
     assert issubclass(LangGraphVersionError, DSPyParallelError)
 
 
+INSTALLED = tuple(map(int, version("langgraph").split(".")[:2]))
+
+
+@pytest.mark.parametrize(
+    "target", [*(name for name, since in versions._NAMES.items() if since <= INSTALLED), *versions._PATCHED]
+)
+def test_each_name_is_missed(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where every object, or every Runnable, has something of that name."""
+    module, _, path = target.partition(":")
+    owner, _, name = path.rpartition(".")
+    holder: Any = import_module(module)
+    monkeypatch.delattr(getattr(holder, owner) if owner else holder, name)
+    with pytest.raises(LangGraphVersionError, match=rf"{target}\b.* is missing there"):
+        check_langgraph()
+
+
+def test_all_that_is_patched_is_checked() -> None:
+    """Or a seam would raise SeamError, perhaps in some later import."""
+    patched = {
+        seam.target
+        for seam in table._table._rows.values()
+        if not seam.optional
+        and seam.target.startswith(("langgraph.", "langchain_core."))
+        and (seam.handler.__module__ if seam.handler else "").startswith("dspy_parallel.langgraph.")
+    }
+    assert patched == set(versions._PATCHED)
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("langgraph._internal._runnable:RunnableSeq", "steps"),
+        ("langgraph.graph.state:StateGraph", "branches"),
+        ("langgraph.prebuilt:ToolNode", "afunc"),
+    ],
+)
+def test_missing_attribute_of_an_instance(target: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, _, path = target.partition(":")
+    owner: Any = getattr(pytest.importorskip(module, exc_type=ImportError), path)
+    init: Any = vars(owner)["__init__"]
+
+    def renamed(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        vars(self)[f"{name}_"] = vars(self).pop(name)
+
+    monkeypatch.setattr(owner, "__init__", renamed)
+    with pytest.raises(LangGraphVersionError, match=re.escape(f"{target}().{name} is missing")):
+        check_langgraph()
+
+
 def test_missing_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_runnable.RunnableCallable, "__init__", lambda self, func, *, name, trace, explode_args: None)
-    with pytest.raises(LangGraphVersionError, match=r"RunnableCallable.__init__\(afunc\) is missing"):
+    with pytest.raises(LangGraphVersionError, match=r"RunnableCallable.__init__\(afunc\),.* is missing"):
         async_node(len)
 
 
@@ -64,11 +119,15 @@ except Exception as exc:
             "LangGraphVersionError This version of dspy_parallel cannot convert graphs of LangGraph ",
         ),
         (
+            "import langgraph.graph as graph; del graph.START",
+            "LangGraphVersionError This version of dspy_parallel cannot convert graphs of LangGraph ",
+        ),
+        (
             "import importlib.metadata as m\ndef absent(name): raise m.PackageNotFoundError(name)\nm.version = absent",
             "ModuleNotFoundError dspy_parallel.langgraph needs LangGraph, which is not installed: pip install",
         ),
     ],
-    ids=["changed", "absent"],
+    ids=["changed", "changed elsewhere", "absent"],
 )
 def test_error_at_import(sabotage: str, expected: str) -> None:
     """What the package itself imports from LangGraph, too, is missed in so many words."""
