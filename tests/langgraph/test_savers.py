@@ -295,7 +295,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, StateGraph
 from dspy_parallel.langgraph import parallelize_graph
 
-_, method, database, calls, died = sys.argv
+_, method, shape, database, calls, died = sys.argv
 
 class State(TypedDict, total=False):
     log: Annotated[list, operator.add]
@@ -308,9 +308,17 @@ def first(state):
     note("first")
     return {"log": ["first"]}
 
+def is_first_stored():
+    with SqliteSaver.from_conn_string(database) as other:
+        stored = other.get_tuple(config)
+        values = [stored.checkpoint["channel_values"].get("log"), *(value for *_, value in stored.pending_writes)]
+        return ["first"] in values
+
 async def second(state):
     note("second")
     if not os.path.exists(died):
+        while not is_first_stored():
+            await asyncio.sleep(0.01)
         open(died, "w").close()
         os.kill(os.getpid(), signal.SIGKILL)
     return {"log": ["second"]}
@@ -319,7 +327,12 @@ def third(state):
     note("third")
     return {"log": ["third"]}
 
-builder = StateGraph(State).add_sequence([first, second, third]).add_edge(START, "first")
+builder = StateGraph(State)
+if shape == "sequence":
+    builder.add_sequence([first, second, third]).add_edge(START, "first")
+else:
+    builder.add_node(first).add_node(second).add_node(third)
+    builder.add_edge(START, "first").add_edge(START, "second").add_edge(["first", "second"], "third")
 parallelize_graph(builder)
 config = {"configurable": {"thread_id": "1"}}
 
@@ -352,16 +365,20 @@ print({
 """
 
 
-@pytest.mark.parametrize("method", ["invoke", "ainvoke", "ainvoke, async saver"])
-def test_killed_process_resumes(tmp_path: Path, method: str) -> None:
-    """Killed in the second node: nothing is lost, and the first node does not run again."""
+@pytest.mark.parametrize(
+    ("method", "shape"),
+    [("invoke", "sequence"), ("ainvoke", "sequence"), ("ainvoke, async saver", "sequence"), ("invoke", "fan-out")],
+)
+def test_killed_process_resumes(tmp_path: Path, method: str, shape: str) -> None:
+    """Killed in the second node: nothing is lost, and the first node, before or beside it, does not run again."""
     calls = tmp_path / "calls"
-    arguments = [sys.executable, "-c", _DYING, method, str(tmp_path / "db"), str(calls), str(tmp_path / "died")]
+    files = [str(tmp_path / "db"), str(calls), str(tmp_path / "died")]
+    arguments = [sys.executable, "-c", _DYING, method, shape, *files]
     environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     assert subprocess.run(arguments, timeout=100, check=False, env=environment).returncode == -signal.SIGKILL
     again = subprocess.run(arguments, timeout=100, check=True, env=environment, capture_output=True, text=True)
     assert "{'log': ['first', 'second', 'third']}" in again.stdout
-    assert calls.read_text().split() == ["first", "second", "second", "third"]
+    assert sorted(calls.read_text().split()) == ["first", "second", "second", "third"]
 
 
 @pytest.mark.parametrize("engine", ["auto", "loop", "thread"])
