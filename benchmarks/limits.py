@@ -39,7 +39,7 @@ class FanOut:
     wall: float
     peak: int
     limit: float
-    """1 s + calls × CPU of a sync call, measured before and after."""
+    """Latency + calls × CPU of a sync call, measured before and after."""
 
 
 def _bridged() -> Any:
@@ -79,22 +79,23 @@ def admission(server: LMServer, count: int = 2000, at_a_time: int = 50, latency:
     return found
 
 
-def fan_out(server: LMServer, count: int = 2000, *, stock: bool = True) -> list[FanOut]:
-    """`count` calls of one second, all at once: stock DSPy's hand-written gather, and the bridge with its pools."""
+def fan_out(server: LMServer, count: int = 2000, latency: float = 1.0, sync_calls: int = 200) -> list[FanOut]:
+    """`count` calls, all at once: stock DSPy's hand-written gather, and the bridge with its pools."""
 
-    def cpu_of_sync_call(program: Any, lm: Any, calls: int = 200) -> float:
+    def cpu_of_sync_call(program: Any, lm: Any) -> float:
         server.configure(latency=0.0)
         with dspy.context(lm=lm):
             program(document="warm up")
             before = time.process_time()
-            for n in range(calls):
+            for n in range(sync_calls):
                 program(document=f"sync {n}")
-        return (time.process_time() - before) / calls
+        return (time.process_time() - before) / sync_calls
 
-    ways: list[tuple[str, Callable[[], Any], bool]] = [("bridged, limit(max_in_flight)", _bridged, True)]
-    ways.insert(0, ("bridged", _bridged, False))
-    if stock:
-        ways.insert(0, ("hand-written gather, stock DSPy", HandReason, False))
+    ways: tuple[tuple[str, Callable[[], Any], bool], ...] = (
+        ("hand-written gather, stock DSPy", HandReason, False),
+        ("bridged", _bridged, False),
+        ("bridged, limit(max_in_flight)", _bridged, True),
+    )
     found = []
     for name, make, limited in ways:
         program, lm = make(), _lm(server)
@@ -106,12 +107,12 @@ def fan_out(server: LMServer, count: int = 2000, *, stock: bool = True) -> list[
             limit(lm, max_in_flight=count)
         server.restore()
         before = cpu_of_sync_call(program, lm)
-        server.configure(latency=1.0)
+        server.configure(latency=latency)
         server.reset_stats()
         results, wall = asyncio.run(_all(program.acall, lm, count))
         assert not [result for result in results if isinstance(result, BaseException)]
         peak = server.stats().peak_in_flight
-        found.append(FanOut(name, wall, peak, 1.0 + count * (before + cpu_of_sync_call(program, lm)) / 2))
+        found.append(FanOut(name, wall, peak, latency + count * (before + cpu_of_sync_call(program, lm)) / 2))
     return found
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from benchmarks import blocking, in_flight
+from benchmarks import blocking, in_flight, limits
 from benchmarks.contenders import BASELINE, CONTENDERS, make
 from benchmarks.heartbeat import heartbeat
 from benchmarks.measure import ratio, rounds
@@ -99,3 +99,28 @@ def test_nothing_is_learned_of_a_new_graphs_nodes():
     langgraph_fanout = pytest.importorskip("benchmarks.langgraph_fanout", exc_type=ImportError)
     first, second = (langgraph_fanout._unknown(langgraph_fanout.ask) for _ in range(2))
     assert placement_of(first) is not placement_of(second)
+
+
+@pytest.mark.once
+def test_a_limit_loses_nothing():
+    server = start_server(latency=0.0)
+    try:
+        plain, limited = limits.admission(server, 60, at_a_time=5, latency=0.02)
+    finally:
+        server.stop()
+    assert (plain.answered + plain.lost, limited.answered, limited.lost) == (60, 60, 0)
+    assert plain.refusals > 0
+    assert 0 < limited.share <= 1
+
+
+def test_a_fan_out_has_its_three_ways(capsys):
+    server = start_server(latency=0.0)
+    try:
+        found = limits.fan_out(server, 20, latency=0.1, sync_calls=5)
+    finally:
+        server.stop()
+    assert all(1 < each.peak <= 20 and each.limit > 0.1 for each in found)
+    limits.show_fan_out(found, 20)
+    shown = capsys.readouterr().out
+    assert all(each.name in shown for each in found)
+    assert len(found) == 3
