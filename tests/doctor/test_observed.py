@@ -115,8 +115,8 @@ def test_the_critical_path_is_shown_whatever_the_target_is(make, lm):
     (path,) = [sentence for sentence in shown if sentence.startswith("Critical path: ")]
     (share,) = re.findall(r"s of LM calls \((\d+)%\)", path)
     assert int(share) > 5  # 0 if it goes by something else
-    # A scout may call a predictor before the module that holds it, and tells its name, is called.
-    assert ("draft" in path and "refine" in path) or "Predict" in path
+    # What a scout calls is part of the whole program, not of the module that holds the predictor and knows its name.
+    assert "draft" in path or "Predict" in path
 
 
 def test_a_run_leaves_what_was_patched_before_it_and_nothing_more():
