@@ -145,7 +145,8 @@ def limit(
 
     A request refused with status 429 is queued again, before those that came later. If the refusal has a
     `Retry-After`, nobody asks before it is over. The number in flight shrinks while the LM refuses and grows back as
-    it answers. All other errors are retried as ever, by `num_retries`.
+    it answers. All other errors are retried as ever, by `num_retries`. A stream holds its place until it is over, and
+    is not begun again once a part of it has been handed on.
 
     What DSPy makes of the LM, with `copy()`, `deepcopy` or a pickle, shares the limit. It ends with `lift()`, with a
     second `limit()`, and with `uninstall()`.
@@ -154,7 +155,8 @@ def limit(
         *lms: One LM, or several that share the limit.
         max_in_flight: Requests at a time. None: as many as there are, until the LM refuses some.
         requests_per_minute: Requests per minute, spread evenly. None: any number. Needs the extra `limits`.
-        give_up_after: Seconds from a call's first refusal after which it fails with the provider's error.
+        give_up_after: Seconds from a call's first refusal after which it fails with the provider's error; in the queue,
+            seconds after which it does so if the LM refuses all and then names a time that is later still.
 
     Returns:
         The limit, which tells what is in flight and waiting.
@@ -207,7 +209,8 @@ def limit_all(
     Args:
         max_in_flight: Requests at a time.
         requests_per_minute: Requests per minute, spread evenly. Needs the extra `limits`.
-        give_up_after: Seconds from a call's first refusal after which it fails with the provider's error.
+        give_up_after: Seconds from a call's first refusal after which it fails with the provider's error; in the queue,
+            seconds after which it does so if the LM refuses all and then names a time that is later still.
 
     Raises:
         LimitError: For a number that makes no sense.
