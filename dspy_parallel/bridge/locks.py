@@ -64,12 +64,12 @@ def held_locks(frame: FrameType | None, until: FrameType | None) -> list[HeldLoc
         frame = frame.f_back
     frames.reverse()  # the program's own code is around that of libraries
     try:
-        found = list(references(frames, _KINDS, _NOT_HOLDERS))
+        found = references(frames, _KINDS, _NOT_HOLDERS)
+        return [HeldLock(reference.value, str(reference)) for reference in found if _is_held(reference.value)]
     except Exception as exc:
         # Objects can lie about themselves in ways nobody thought of. A look from outside must not fail the program.
         logger.warning("The search for held locks failed by %s; engine='thread' does without it.", type(exc).__name__)
         return []
-    return [HeldLock(reference.value, str(reference)) for reference in found if _is_held(reference.value)]
 
 
 def place_of(frame: FrameType | None, until: FrameType | None) -> int:

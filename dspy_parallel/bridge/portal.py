@@ -203,15 +203,21 @@ def run_sync(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kwa
     def begin() -> None:
         tasks.append(portal.loop.create_task(program()))
 
+    def cancel() -> None:
+        if tasks:
+            tasks[0].cancel()
+        else:  # it was interrupted before it could ask for the program
+            done.set_exception(concurrent.futures.CancelledError())
+
     context, blocked = contextvars.copy_context(), asyncio._get_running_loop()
     wait = _Wait(blocked) if blocked is not None else None
     if wait is not None:
         context.run(_waits.set, (*_waits.get(), wait))
-    portal.loop.call_soon_threadsafe(begin, context=context)
     try:
+        portal.loop.call_soon_threadsafe(begin, context=context)
         outcome, context = done.result()
     except BaseException:  # raised in this thread: KeyboardInterrupt
-        portal.loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+        portal.loop.call_soon_threadsafe(cancel)
         concurrent.futures.wait([done])
         raise
     finally:

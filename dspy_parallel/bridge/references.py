@@ -116,7 +116,7 @@ def _has_entered(frame: FrameType) -> bool:
     # Who handles an exception here, who handles one in that handler, and so on outwards.
     handlers: dict[int, int] = {}
     for entry in _exception_table(code):
-        handlers.update(dict.fromkeys(range(entry.start, entry.end, 2), entry.target))
+        handlers.update((at, entry.target) for at in range(entry.start, entry.end, 2))
     at = frame.f_lasti
     while (handler := handlers.pop(at, None)) is not None:
         if instructions[handler + 2] == _WITH:

@@ -219,6 +219,38 @@ def test_ctrl_c_cancels_the_program(engine):
     assert ended.seconds_after_ready < 5
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_ctrl_c_while_the_program_is_being_asked_for(monkeypatch, when):
+    """A moment before or after the loop knows of it: it has not run, or is cancelled and has ended."""
+    log, waiting = [], threading.Event()
+    run_sync(echo, 1)
+    loop = portal._portal.loop
+    schedule = loop.call_soon_threadsafe
+
+    def interrupted(*args, **kwargs):
+        monkeypatch.setattr(loop, "call_soon_threadsafe", schedule)
+        if when == "after":
+            schedule(*args, **kwargs)
+            assert waiting.wait(10)
+        raise KeyboardInterrupt
+
+    async def waits():
+        waiting.set()
+        await asyncio.get_running_loop().create_future()
+
+    async def program():
+        try:
+            await waits()
+        finally:
+            await asyncio.sleep(0)
+            log.append("cleaned")
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_sync(program)
+    assert log == (["cleaned"] if when == "after" else [])
+
+
 def test_ctrl_c_twice_leaves_a_program_that_does_not_end():
     ended = run_child(
         """
