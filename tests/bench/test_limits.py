@@ -27,7 +27,7 @@ async def test_nothing_is_lost_by_a_server_that_refuses(server):
     found = await asyncio.to_thread(limits.admission, server, count)
     limits.show_admission(found, count)
     plain, limited = found
-    assert plain.lost > 0
+    assert plain.lost > count / 2
     assert limited.lost == 0
     assert limited.share >= 0.9
 
