@@ -13,7 +13,8 @@ from greenlet import getcurrent
 
 from ..errors import BridgeError, ThreadRequiredError, UnknownEngineError
 from .kernel import Program, chain, current_greenlet_program, drive, is_suspendable, new_program
-from .placement import LoopMeter, Placement, placement_of
+from .meters import LoopMeter, watch
+from .placement import Placement, placement_of
 from .threads import ThreadProgram, close_unused, current_thread_program, run_in_thread
 
 __all__ = [
@@ -221,7 +222,7 @@ async def start(
     if kind == "sync" and engine == "auto" and not within_strict:
         placement = placement_of(known_as if known_as is not None else fn)
     if kind == "sync" and _needs_thread(engine, placement):
-        return await run_in_thread(fn, args, kwargs, placement.watch() if placement is not None else None)
+        return await run_in_thread(fn, args, kwargs, watch(placement))
 
     program = new_program(strict=within_strict or engine == "loop")
     meter = LoopMeter(placement)

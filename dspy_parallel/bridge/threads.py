@@ -34,7 +34,7 @@ from greenlet import getcurrent, greenlet
 from .. import events
 from ..errors import BridgeError
 from .kernel import chain, drive, new_program
-from .placement import LoopMeter, ProbationMeter
+from .meters import LoopMeter, ProbationMeter
 from .workers import pool
 
 __all__ = ["Outcome", "ThreadProgram", "close_unused", "current_thread_program", "run_in_thread"]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from ..bridge.placement import BLOCKED_SECONDS
+from ..bridge.meters import BLOCKED_SECONDS
 from ..bridge.stretches import current_slot
 from .findings import Place
 

@@ -279,4 +279,4 @@ def test_only_some_of_a_crowd_are_watched(ending):
                 break  # it may be on the loop by now
 
     asyncio.run(main())
-    assert not placement_of(program)._watched
+    assert not placement_of(program).watched

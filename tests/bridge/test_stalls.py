@@ -10,9 +10,10 @@ import types
 
 import pytest
 
-from dspy_parallel.bridge import await_, placement_of, run, stretches
+from dspy_parallel.bridge import await_, meters, placement_of, run, stretches
 from dspy_parallel.bridge import placement as placements
-from dspy_parallel.bridge.placement import STALLED_RUNS, LoopMeter, Placement
+from dspy_parallel.bridge.meters import LoopMeter
+from dspy_parallel.bridge.placement import STALLED_RUNS, Placement
 
 from .placing import answer, block, recorded, until
 
@@ -47,9 +48,9 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world, slot = World(), stretches.Slot()
     clocks = types.SimpleNamespace(perf_counter=lambda: world.wall, thread_time=world.read_cpu)
-    monkeypatch.setattr(placements, "time", clocks)
-    monkeypatch.setattr(placements, "current_slot", lambda: slot)
-    monkeypatch.setattr(placements, "was_on_time", lambda since: world.punctual)
+    monkeypatch.setattr(meters, "time", clocks)
+    monkeypatch.setattr(meters, "current_slot", lambda: slot)
+    monkeypatch.setattr(meters, "was_on_time", lambda since: world.punctual)
     return world
 
 
@@ -91,11 +92,11 @@ def test_a_run_between_that_does_not_stall(world: World, between: str) -> None:
 
 def test_a_sign_meanwhile(world: World) -> None:
     """Runs that were under way at the last sign do not count."""
-    meters = [LoopMeter(world.placement) for _ in range(3 * STALLED_RUNS)]
+    runs = [LoopMeter(world.placement) for _ in range(3 * STALLED_RUNS)]
     world.placement.suspected = True
     world.placement.blocked(0, "blocks")
     world.placement.state = "loop"
-    for meter in meters:
+    for meter in runs:
         meter.begin()
         world.pass_time(*STALL)
         meter.end()
