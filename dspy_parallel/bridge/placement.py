@@ -44,7 +44,7 @@ logger = logging.getLogger("dspy_parallel")
 CLEAN_RUNS = 10
 """Clean runs in a row before a program is promoted to the loop."""
 STALLED_RUNS = 20
-"""So many runs in a row."""
+"""Runs in a row with a stall on the loop after which a program is on probation again."""
 SIGNS = 2
 """Signs of blocking that keep a program in threads."""
 FORGIVEN_AFTER = 1000
