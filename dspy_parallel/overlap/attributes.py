@@ -80,7 +80,7 @@ def _of_class(frame: Frame, owner: type, name: str) -> Any:
         if purity.is_builtin(owner) or owner is itertools.chain:
             return getattr(owner, name)
         raise Halted(f"`{owner.__name__}.{name}` runs code of your own")
-    return frame.scout.outside.variable(_definer(owner, name), name, value)
+    return frame.scout.outside.adopt(value)
 
 
 def _of_module(frame: Frame, owner: types.ModuleType, name: str) -> Any:
@@ -89,8 +89,8 @@ def _of_module(frame: Frame, owner: types.ModuleType, name: str) -> Any:
         package = str(vars(owner).get("__name__", "")).partition(".")[0]
         if package not in ("dspy", "pydantic") and package not in sys.stdlib_module_names:
             raise Halted(f"`{package}.{name}` is made when it is asked for")
-        return frame.scout.outside.adopt(getattr(owner, name))  # imported when it is first read
-    return frame.scout.outside.variable(vars(owner), name, value)
+        value = getattr(owner, name)  # imported when it is first read
+    return frame.scout.outside.adopt(value)
 
 
 def _of_instance(frame: Frame, owner: Any, name: str) -> Any:
@@ -134,7 +134,7 @@ def _of_instance(frame: Frame, owner: Any, name: str) -> Any:
         if cls is random.Random:
             return getattr(owner, name)
         raise Halted(f"`{name}` of {cls.__qualname__} is a descriptor")
-    return frame.scout.outside.variable(_definer(cls, name), name, static)
+    return frame.scout.outside.adopt(static)
 
 
 def _of_super(owner: Any, name: str) -> Any:

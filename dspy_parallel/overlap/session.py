@@ -133,8 +133,6 @@ class Session:
         """Those made for undecided branches that the scout has not come to."""
         self._open: dict[tuple[Side, int], list[Call]] = {}
         self._mains_ahead = 0
-        self._held: Call | None = None
-        """The call that the main line is in."""
         self._lock = threading.Lock()
         self.on_result: Callable[[Pending, Any], None] = lambda pending, value: None
         self.on_failure: Callable[[Path, BaseException, Any], None] = lambda path, exc, place: None
@@ -146,8 +144,6 @@ class Session:
             return call
         other: Side = "scout" if call.side == "main" else "main"
         with self._lock:
-            if call.side == "main":
-                self._held = call
             waiting = self._open.get((other, id(call.target)), [])
             # A call that is being cancelled, because the program might never come to it, has no reply to take.
             twins = [twin for twin in waiting if not twin.was_cancelled and _is_same_call(twin, call)]
@@ -217,7 +213,6 @@ class Session:
     def end(self, call: Call, result: Any = None, failure: BaseException | None = None) -> None:
         """Note the main line's result for the scout, which also learns of a failure that it had no part in."""
         with self._lock:
-            self._held = None
             call.ended = time.perf_counter()
             call.result, call.failure, call.has_ended = private_copy(result), failure, True
             twin = call.twin
@@ -239,10 +234,9 @@ class Session:
         # On the loop's own thread, and later: now, it is the main line's turn.
         self.loop.call_soon_threadsafe(tell)
 
-    def is_held_before(self, path: Path) -> bool:
-        """Whether the main line is in a call that comes before a place, so that it has not passed that."""
-        held = self._held
-        return self._mains_ahead == 0 and held is not None and held.twin is not None and held.twin.path < path
+    def is_main_ahead(self) -> bool:
+        """Whether the main line has made a call that the scout has not come to."""
+        return self._mains_ahead > 0
 
     def cancel(self, is_unwanted: Callable[[Path], bool]) -> None:
         """Cancel those of the scout's calls that the main line has not come to, by their places."""
