@@ -155,7 +155,7 @@ class Frame:
         while frame is not None:
             facts = None if frame.node is None else facts_of(frame.node.body)
             if name in frame.names:
-                if facts is None or frame.is_comprehension:
+                if facts is None or frame.node is None or frame.is_comprehension:
                     return False
                 is_rebound = name in facts.stores and name in parameters_of(frame.node.args)
                 return not is_rebound and name not in facts.rebound

@@ -79,7 +79,7 @@ class Outside:
                 self._attributes[id(value)] = value, attributes
                 todo += [item for name, item in attributes.items() if name not in _GROWING]
             elif isinstance(value, dspy.Predict):
-                self._classes.add(value.signature)  # type: ignore[arg-type]
+                self._classes.add(value.signature)
         self._classes.update(map(type, todo))
 
     def method_names(self, function: types.FunctionType | None) -> frozenset[str]:

@@ -19,6 +19,7 @@ from dspy_parallel import Limit, LimitError, limit, limit_all
 from dspy_parallel.limits.assignment import limit_of
 from dspy_parallel.testing import LMServer
 from tests.limits.programs import WAYS, Answer, OnLoop, Watch, make_lm
+from tests.testing.dspy_world import VERSION
 
 ITEMS = [f"item {n}" for n in range(24)]
 
@@ -159,7 +160,8 @@ def test_a_far_retry_after_is_waited_for_once(server: LMServer, way: str, watche
     errors = WAYS[way](lm, ITEMS)
     assert {type(error) for error in errors} == {type(stock.value)}
     assert len({id(error) for error in errors}) == len(ITEMS)
-    assert server.stats().requests <= len(ITEMS) // 2
+    # Before DSPy 3.4 it is LiteLLM that retries, within the call.
+    assert server.stats().requests <= len(ITEMS) // 2 * (1 if VERSION >= (3, 4) else 1 + 3)
     assert (held.in_flight, held.waiting) == (0, 0)
     assert (len(watch.failed) >= len(ITEMS)) is watched
 

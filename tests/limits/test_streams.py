@@ -17,6 +17,7 @@ from dspy.streaming import StreamListener, StreamResponse
 from dspy_parallel import limit, seams
 from dspy_parallel.testing import LMServer
 from tests.limits.programs import OnLoop, make_lm
+from tests.testing.dspy_world import VERSION
 
 NATIVE = importlib.util.find_spec("dspy.clients.execution") is not None
 TEXT = "[[ ## answer ## ]]\none two three four five six seven eight nine ten\n\n[[ ## completed ## ]]"
@@ -95,6 +96,8 @@ def test_refused_within_the_stream(at: int) -> None:
 @pytest.mark.parametrize("at", [0, 12])
 def test_refused_within_litellms_stream(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with LiteLLM alone."""
+    if VERSION < (3, 1) and not at:
+        pytest.skip("DSPy 3.0 does not put together what it streamed in a second attempt")
     import litellm
 
     requests = 0
