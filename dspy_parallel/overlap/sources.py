@@ -139,7 +139,7 @@ def _is_same(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(_is_same, one, other))
     if isinstance(one, str):
         # In Python 3.10 the name of a function within says what is around all of them: not the same here.
-        return one.rpartition(".<locals>.")[2] == other.rpartition(".<locals>.")[2]
+        return bool(one.rpartition(".<locals>.")[2] == other.rpartition(".<locals>.")[2])
     return one == other if isinstance(one, frozenset) else repr(one) == repr(other)
 
 

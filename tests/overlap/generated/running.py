@@ -8,7 +8,6 @@ import types
 from pathlib import Path
 from typing import Any
 
-from tests.overlap.generated.source import CALM
 from tests.overlap.lms import TimedLM, uneven
 from tests.overlap.observing import Seen, observe
 
@@ -37,12 +36,9 @@ def _twist(conversation: Any, content: str) -> str:
 
 
 def _effects(program: Any) -> Any:
-    names = type(program).bump.__globals__
-    own = [(path, module) for path, module in program.named_sub_modules() if hasattr(module, "total")]
     return {
-        "log": names["LOG"],
-        "shared": names["SHARED"],
-        "state": {path: (m.state, m.memory, m.total, [vars(each) for each in m.stores]) for path, m in own},
+        "log": type(program).bump.__globals__["LOG"],
+        "state": {path: (m.state, m.total) for path, m in program.named_sub_modules() if hasattr(m, "total")},
     }
 
 
@@ -57,10 +53,7 @@ def run_both(source: str, directory: Path, way: Any = "overlapped") -> tuple[See
     found: list[Seen] = []
     for which in ("sequential", way):
         module = load(source, directory)
-        twist = None if source.startswith(f"# {CALM}") else _twist
-        lm = TimedLM(latency=uneven if way != "called" else lambda _: 0.0, twist=twist)
-        module.OTHER = other = TimedLM(latency=lambda _: lm.latency(_) / 2, twist=twist)
-        other.requests = lm.requests
+        lm = TimedLM(latency=uneven if way != "called" else lambda _: 0.0, twist=_twist)
         is_guessing = which == "speculating"
         seen = observe(
             module.Program,
