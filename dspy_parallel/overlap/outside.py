@@ -12,7 +12,7 @@ import copy
 import inspect
 import types
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import dspy
 import pydantic
@@ -79,7 +79,7 @@ class Outside:
                 self._attributes[id(value)] = value, attributes
                 todo += [item for name, item in attributes.items() if name not in _GROWING]
             elif isinstance(value, dspy.Predict):
-                self._classes.add(value.signature)
+                self._classes.add(cast("type", value.signature))
         self._classes.update(map(type, todo))
 
     def method_names(self, function: types.FunctionType | None) -> frozenset[str]:
