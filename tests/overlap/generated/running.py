@@ -53,7 +53,7 @@ def run_both(source: str, directory: Path, way: Any = "overlapped") -> tuple[See
     found: list[Seen] = []
     for which in ("sequential", way):
         module = load(source, directory)
-        lm = TimedLM(latency=uneven if way != "called" else lambda _: 0.0, twist=_twist)
+        lm = TimedLM(latency=uneven if way in ("overlapped", "speculating") else lambda _: 0.0, twist=_twist)
         is_guessing = which == "speculating"
         seen = observe(
             module.Program,

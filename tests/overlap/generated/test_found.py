@@ -35,4 +35,6 @@ class SameCallAfterException(Asking):
 @pytest.mark.parametrize("module", [SameCallAfterException])
 def test_same_as_in_sequence(module: Any, latency: Any) -> None:
     expected = observe(module, {"text": "begin"}, TimedLM(), "sequential")
-    assert_same(expected, observe(module, {"text": "begin"}, TimedLM(latency=latency), "overlapped"))
+    found = observe(module, {"text": "begin"}, TimedLM(latency=latency), "overlapped")
+    assert_same(expected, found, extra_calls=True)
+    assert len(found.requests) <= len(expected.requests) + 1

@@ -22,7 +22,7 @@ class Tally:
     """What the programs were like: a test in which nothing overlaps proves nothing."""
 
     def __init__(self) -> None:
-        self.programs = self.sped_up = self.raised = self.calls = 0
+        self.programs = self.sped_up = self.raised = self.excused = self.calls = 0
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def tally() -> Iterator[Tally]:
 
 @pytest.mark.timeout(7200)  # a program that fails takes minutes to shrink; the stress profile runs thousands
 @settings(max_examples=EXAMPLES)
-@given(source=programs(), way=st.sampled_from(["overlapped"] * 4 + ["called", "speculating"]))
+@given(source=programs(), way=st.sampled_from(["overlapped"] * 4 + ["called", "speculating", "threaded", "by default"]))
 def test_random_programs(source: str, way: str, tmp_path_factory: pytest.TempPathFactory, tally: Tally) -> None:
     """Output or exception, trace, usage, LM calls, callbacks, histories and side effects in their order."""
     check(source, way, tmp_path_factory.getbasetemp(), tally)
@@ -51,8 +51,9 @@ def check(source: str, way: str, directory: Path, tally: Tally) -> None:
     tally.calls += len(found.requests)
     raised = expected.everything.get("exception")
     tally.raised += raised is not None
+    tally.excused += bool(expected.excuses)
     event(f"raised {raised[0]}" if raised else "returned")
-    if way != "called" and found.seconds:
+    if found.seconds:
         speedup = found.sequentially / found.seconds
         target(speedup)
         event(f"sped up {min(int(speedup), 4)} times")
@@ -60,6 +61,7 @@ def check(source: str, way: str, directory: Path, tally: Tally) -> None:
 
 
 def test_they_overlap(tally: Tally) -> None:
-    """Runs after the programs above: a good part of them was faster than in sequence."""
+    """Runs after the programs above: many were faster than in sequence, and in few calls too many were allowed for."""
     assert tally.programs
-    assert tally.sped_up / tally.programs > 0.3
+    assert tally.sped_up / tally.programs > 0.2
+    assert tally.excused / tally.programs < 0.4

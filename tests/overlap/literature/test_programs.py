@@ -67,4 +67,4 @@ def test_as_fast_as_by_hand_overall(latency: str) -> None:
     for name, ratio in sorted(ratios.items(), key=lambda item: -item[1]):
         print(f"{ratio:5.2f}  {name}")
     assert statistics.median(ratios.values()) <= 1.05
-    assert max(ratios.values()) <= (1.15 if latency == "even" else 2.0)
+    assert max(ratios.values()) <= 1.15
