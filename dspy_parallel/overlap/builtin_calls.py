@@ -306,6 +306,7 @@ def pure(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> 
     regard = regards.of_callee(frame, key)
     if regard.is_opaque or regard.parameters:
         return keyed(frame.strand)
+    regard.settle(frame, [*args, *kwargs.values()])
     reads = reachable([*args, *kwargs.values()])
     return frame.strand.fork(keyed, what, reads, regard.writes(reads))
 

@@ -231,6 +231,7 @@ def fork(frame: Frame, node: ast.AST, work: Callable[[Frame], Any], what: str) -
     values = frame.values_of(facts.loads)
     if not regard.may_call and not any(blockers(frame.strand, value) for value in values):
         return work(frame)
+    regard.settle(frame, values)
     reads = reachable(values)
     return frame.strand.fork(lambda strand: work(frame.at(strand)), what, reads, regard.writes(reads))
 

@@ -289,6 +289,11 @@ if self.ask(x=x).score > -1:
     out.append("x")
 return dspy.Prediction(y=[self.a(x=f"{shared}").y, self.b(x="2").y])
 """),
+    "comprehension_that_changes_a_part_of_a_reply": _forward("""
+words = self.a(x=x).y.split()[:3]
+found = [words.append(each) or each for each in [self.b(x="t").y, self.b(x="u").y] if each not in words]
+return dspy.Prediction(y=[words, found], z=self.listing(x=f"{words}").parts)
+"""),
     "made_after_its_use": _forward("""
 out = shared = ["s"]
 for i in range(2):
