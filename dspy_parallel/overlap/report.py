@@ -28,7 +28,7 @@ class CallReport:
         ended: Seconds until it was done.
         is_early: Whether it was made ahead of its turn.
         overlapped_with: Numbers of the calls that were in flight at the same time, from 1.
-        waited_for: Why it was not made sooner, in words; empty if it was made at once.
+        waited_for: Which call had to be done first, and why, in words; empty if it was made at once.
     """
 
     name: str
@@ -53,11 +53,12 @@ class OverlapReport:
         calls: The predictor calls in the program's own order.
         early: How many calls were made ahead of their turn.
         joined: How many of these the program came to, and took.
-        discarded: How many it did not come to, or came to with other inputs.
-        cancelled: How many of the discarded were cancelled in flight.
+        discarded: How many it did not come to, or came to with other inputs. The LM was asked all the same.
+        cancelled: How many of the discarded were cancelled in flight; the others had been answered.
         sequential_seconds: How long the calls took, one after the other.
         overlapped_seconds: How long the program took.
-        critical_path: Numbers of the calls that waited for each other longest, from 1.
+        critical_path: Numbers of the calls, from 1, each of which had to wait for the one before it, up to the one
+            that was done last.
         reasons: Where something could not be done ahead of its turn, `file.py:12`, and why.
         exception: What the program raised, if it did.
         speculated: How many of the early were made before it was decided whether the program comes to them.
@@ -156,7 +157,8 @@ def report_of(session: Session, scout: Scout, program: Any, exception: BaseExcep
     early = [call for call in session.calls if call.side == "scout" and call.is_issued and not call.is_whole]
     _find_overlaps(reports, session.ended - session.began)
     reasons = [(_written(reason.place), reason.text) for reason in scout.reasons]
-    _find_waits(reports, scout.reasons)
+    causes = _causes(mains)
+    _find_waits(reports, causes, scout.reasons)
     return OverlapReport(
         calls=reports,
         early=len(early),
@@ -165,7 +167,7 @@ def report_of(session: Session, scout: Scout, program: Any, exception: BaseExcep
         cancelled=sum(call.was_cancelled for call in early),
         sequential_seconds=sum(report.seconds for report in reports),
         overlapped_seconds=session.ended - session.began,
-        critical_path=_critical_path(reports),
+        critical_path=_critical_path(reports, causes),
         reasons=list(dict.fromkeys(reasons)),
         exception=exception,
         speculated=sum(call.guess is not None for call in early),
@@ -179,13 +181,18 @@ def _names(program: Any) -> dict[int, str]:
 
 
 def _of_call(call: Call, session: Session, names: dict[int, str]) -> CallReport:
-    twin = call.twin if call.twin is not None and call.twin.is_issued and not call.has_diverged else None
-    made = twin or call
+    made = _maker(call)
     ended = made.ended or session.ended
     signature = getattr(call.target, "signature", None)
     name = names.get(id(call.target)) or getattr(call.target, "__qualname__", "") or str(signature.signature)  # type: ignore[union-attr]
-    place = (twin.place if twin is not None else None) or call.place
-    return CallReport(name, _written(place), made.began - session.began, ended - session.began, twin is not None)
+    place = made.place or call.place
+    return CallReport(name, _written(place), made.began - session.began, ended - session.began, made is not call)
+
+
+def _maker(call: Call) -> Call:
+    """The side that made the request."""
+    twin = call.twin
+    return twin if twin is not None and twin.is_issued and not call.has_diverged else call
 
 
 def _written(place: tuple[str, int] | None) -> str:
@@ -200,16 +207,21 @@ def _find_overlaps(reports: list[CallReport], whole: float) -> None:
                 one.overlapped_with.append(number)
 
 
-def _before(reports: list[CallReport], report: CallReport) -> int | None:
-    """The number of the call whose end let this one begin."""
-    earlier = [(other.ended, number) for number, other in enumerate(reports, 1) if other.ended <= report.began]
-    return max(earlier)[1] if earlier else None
+def _causes(mains: list[Call]) -> list[int | None]:
+    """For each call the number of the one that had to be done before it could be made."""
+    numbers = {
+        id(side): number for number, call in enumerate(mains, 1) for side in (call, call.twin) if side is not None
+    }
+    return [
+        # Where the scout has not come, each waits for the one before it.
+        (number or None) if call.twin is None or call.has_diverged else numbers.get(id(call.twin.cause))
+        for number, call in enumerate(mains)
+    ]
 
 
-def _find_waits(reports: list[CallReport], reasons: list[Reason]) -> None:
+def _find_waits(reports: list[CallReport], causes: list[int | None], reasons: list[Reason]) -> None:
     halted = next((reason for reason in reasons if reason.place is not None), None)
-    for report in reports:
-        number = _before(reports, report)
+    for report, number in zip(reports, causes, strict=True):
         if number is None:
             continue
         other = reports[number - 1]
@@ -218,12 +230,12 @@ def _find_waits(reports: list[CallReport], reasons: list[Reason]) -> None:
             report.waited_for += f"; in sequence since {_written(halted.place)}: {halted.text}"
 
 
-def _critical_path(reports: list[CallReport]) -> list[int]:
+def _critical_path(reports: list[CallReport], causes: list[int | None]) -> list[int]:
     if not reports:
         return []
     number: int | None = max(range(1, len(reports) + 1), key=lambda number: reports[number - 1].ended)
     path: list[int] = []
-    while number is not None:
+    while number is not None and number not in path:
         path.append(number)
-        number = _before(reports, reports[number - 1])
+        number = causes[number - 1]
     return path[::-1]

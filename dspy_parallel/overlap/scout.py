@@ -169,6 +169,7 @@ class Scout:
         context = self._context.copy()
         manner = context.run(self._in_context, strand, manner_of, target, inputs) if is_predictor else ()
         call = Call("scout", target, private_copy(wanted), manner, path, place, outcome=outcome)
+        outcome.call, call.cause = call, strand.waited_for
         call.is_whole = isinstance(target, dspy.Module) and not is_predictor
         if is_predictor and reason is None:
             reason = context.run(self._in_context, strand, why_not, target, inputs)
@@ -179,6 +180,7 @@ class Scout:
             self.reasons.append(Reason(place, reason))
         made = self.session.begin(call)
         if made is not call:
+            outcome.call = made
             self._take(made, outcome)
         elif call.twin is not None or reason is not None:
             call.is_issued = False

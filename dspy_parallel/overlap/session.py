@@ -63,6 +63,7 @@ class Call:
         target: What was called.
         inputs: With what: keyword arguments, or a tuple of both kinds.
         manner: What else the request is made of: LM, adapter, demos, configuration.
+        cause: The call that it had to wait for, if the scout made it.
         path: Its place in program order, if the scout made it.
         place: Where in the source: file and line.
         twin: The other side's call, once they are paired.
@@ -90,6 +91,7 @@ class Call:
     manner: Any = ()
     path: Path = ()
     place: tuple[str, int] | None = None
+    cause: Call | None = None
     twin: Call | None = None
     flights: list[Flight] = field(default_factory=list)
     position: int = 0

@@ -20,6 +20,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 if TYPE_CHECKING:
     from .guesses import Guess
+    from .session import Call
 
 __all__ = ["OUTSIDE", "UNBOUND", "Halted", "Pending", "Strand", "Strands"]
 
@@ -49,15 +50,19 @@ class Pending:
         guess: The side of an undecided branch that it belongs to.
         is_unknown: Whether only the program can know it: the time, or chance.
         is_data: Whether it is known to be a number, a text or the like.
+        call: The call that it is the result of.
+        cause: The value that had to be there first; of several, the one that came last.
     """
 
-    __slots__ = ("_value", "_waiting", "boxes", "done", "guess", "is_data", "is_unknown", "what")
+    __slots__ = ("_value", "_waiting", "boxes", "call", "cause", "done", "guess", "is_data", "is_unknown", "what")
 
     def __init__(self, what: str, boxes: Iterable[Any] = (), guess: Guess | None = None) -> None:
         self.what = what
         self.guess = guess
         self.boxes = tuple(boxes)
         self.is_unknown = self.is_data = False
+        self.call: Call | None = None
+        self.cause: Pending | None = None
         self.done = False
         self._value: Any = None
         self._waiting: list[Strand] = []
@@ -220,6 +225,7 @@ class Strand:
         result: What it computes.
         guess: The side of an undecided branch that it follows; None if what it does is certain.
         waits_for: The value that it waits for, or did last.
+        cause: The value that it waited for last, or whoever started it did.
     """
 
     __slots__ = (
@@ -231,6 +237,7 @@ class Strand:
         "_inherited",
         "_made",
         "_strands",
+        "cause",
         "guess",
         "overrides",
         "path",
@@ -260,6 +267,7 @@ class Strand:
         self._made = 0
         self._has_waited = False
         self.waits_for: Pending | None = None
+        self.cause: Pending | None = None if parent is None else parent.cause
         self.result = result
         self._greenlet = greenlet(self._work)
         self._greenlet.gr_context = strands.copy_context()
@@ -295,9 +303,18 @@ class Strand:
             else:
                 self._strands.failed(self.here, exc, self.place)
             return
+        self.result.cause = self.cause
         self._strands.wake(self.result.resolve(value))
 
     # From inside
+
+    @property
+    def waited_for(self) -> Call | None:
+        """The call that had to be done before it could come here; of several, the one that was done last."""
+        cause = self.cause
+        while cause is not None and cause.call is None:
+            cause = cause.cause
+        return None if cause is None else cause.call
 
     def next_path(self) -> Path:
         """The place of the next thing that this strand starts."""
@@ -391,6 +408,7 @@ class Strand:
             self._strands.suspended(self)
             getcurrent().parent.switch()  # type: ignore[union-attr]
             self._check()
+            self.cause = pending
         if self.guess is not pending.guess and self.guess is not None:
             return self.guess.own_copy(pending.value)
         return pending.value

@@ -1,0 +1,101 @@
+"""What `explain()` tells of a program: the calls that waited for each other, by what they are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dspy
+import pytest
+
+from dspy_parallel import explain
+from tests.overlap.lms import TimedLM
+
+
+class Diamond(dspy.Module):
+    """Two independent calls, one that needs the first, one that needs the second if both are there, and the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = dspy.Predict("x -> y")
+        self.right = dspy.Predict("x -> y")
+        self.after_left = dspy.Predict("x -> y")
+        self.after_right = dspy.Predict("x -> y")
+        self.last = dspy.Predict("x, z -> y")
+
+    def forward(self, x: str) -> Any:
+        left = self.left(x="left").y
+        right = self.right(x="right").y
+        further = self.after_left(x=f"then {left}").y
+        if len(right) > 0:
+            right = self.after_right(x=f"next {right}").y
+        return self.last(x=further, z=right)
+
+
+SLOW = {"then": 0.3, "next": 0.05}
+
+
+@pytest.mark.parametrize("slow", [{"left": 0.05, "right": 0.05}, {"left": 0.05, "right": 0.15}, {"left": 0.15}])
+def test_calls_wait_for_what_they_are_made_of(slow: dict[str, float]) -> None:
+    """Also if another call was done at the same moment."""
+    seconds = {**SLOW, **slow}
+
+    def latency(conversation: Any) -> float:
+        return next((each for word, each in seconds.items() if f"\n{word}" in conversation.last_user), 0.05)
+
+    with dspy.context(lm=TimedLM(latency=latency)):
+        report = explain(Diamond(), x="x")
+    names = ["left", "right", "after_left", "after_right", "last"]
+    assert [call.name for call in report.calls] == names
+    waited = [call.waited_for.partition(" on ")[0] for call in report.calls]
+    assert waited == ["", "", "call 1, left", "call 2, right", "call 3, after_left"]
+    assert report.critical_path == [1, 3, 5]
+    assert 2 in report.calls[0].overlapped_with
+    assert 1 in report.calls[1].overlapped_with
+    assert report.calls[4].overlapped_with == []
+    assert report.sequential_seconds == pytest.approx(sum(call.seconds for call in report.calls))
+    assert report.sequential_seconds > report.overlapped_seconds
+
+
+class Sequential(Diamond):
+    def forward(self, x: str) -> Any:
+        first = self.left(x="left").y
+        print(repr(Unknown()))
+        return [self.right(x="right").y, self.after_left(x=first).y]
+
+
+class Unknown:
+    def __repr__(self) -> str:
+        return "unknown"
+
+
+def test_calls_in_sequence_wait_for_the_one_before() -> None:
+    """Whatever they are made of, with the line that is not followed."""
+    with dspy.context(lm=TimedLM(latency=lambda _: 0.01)):
+        report = explain(Sequential(), x="x")
+    waited = [call.waited_for for call in report.calls]
+    assert waited[0] == ""
+    assert waited[1].startswith("call 1, left")
+    assert waited[2].startswith("call 2, right")
+    assert "in sequence since test_report.py:" in waited[2]
+    assert report.critical_path == [1, 2, 3]
+
+
+class Fails(Diamond):
+    def forward(self, x: str) -> Any:
+        number = int(self.left(x="left").y)
+        return [number, self.right(x="right").y, self.after_left(x="then").y]
+
+
+def test_what_was_answered_for_nothing_is_counted_apart() -> None:
+    """One early call is over when the program fails, one is in flight and is cancelled."""
+    seconds = {"left": 0.1, "right": 0.0, "then": 60.0}
+
+    def latency(conversation: Any) -> float:
+        return next(each for word, each in seconds.items() if f"\n{word}" in conversation.last_user)
+
+    with dspy.context(lm=TimedLM(latency=latency)):
+        report = explain(Fails(), x="x")
+    assert isinstance(report.exception, ValueError)
+    assert report.early - report.joined == report.discarded == 2
+    assert report.cancelled == 1
+    assert "2 discarded (1 cancelled in flight)" in str(report)
