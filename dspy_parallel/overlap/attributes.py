@@ -80,7 +80,7 @@ def _of_class(frame: Frame, owner: type, name: str) -> Any:
         if purity.is_builtin(owner) or owner is itertools.chain:
             return getattr(owner, name)
         raise Halted(f"`{owner.__name__}.{name}` runs code of your own")
-    return frame.scout.outside.adopt(value)
+    return frame.scout.outside.variable(_definer(owner, name), name, value)
 
 
 def _of_module(frame: Frame, owner: types.ModuleType, name: str) -> Any:
@@ -89,8 +89,8 @@ def _of_module(frame: Frame, owner: types.ModuleType, name: str) -> Any:
         package = str(vars(owner).get("__name__", "")).partition(".")[0]
         if package not in ("dspy", "pydantic") and package not in sys.stdlib_module_names:
             raise Halted(f"`{package}.{name}` is made when it is asked for")
-        value = getattr(owner, name)  # imported when it is first read
-    return frame.scout.outside.adopt(value)
+        return frame.scout.outside.adopt(getattr(owner, name))  # imported when it is first read
+    return frame.scout.outside.variable(vars(owner), name, value)
 
 
 def _of_instance(frame: Frame, owner: Any, name: str) -> Any:
@@ -98,7 +98,7 @@ def _of_instance(frame: Frame, owner: Any, name: str) -> Any:
     static = _static(cls, name)
     if name == "__class__":
         return cls
-    if isinstance(owner, dspy.Module) and name in _MARKS:
+    if isinstance(owner, (dspy.Module, dspy.BaseLM)) and name in _MARKS:
         raise Halted(f"`{name}` of a {cls.__qualname__} may be changed by any call")
     if isinstance(static, property):
         if static.fget is not None and not isinstance(owner, dspy.Predict) and not is_known(_definer(cls, name)):
@@ -134,7 +134,7 @@ def _of_instance(frame: Frame, owner: Any, name: str) -> Any:
         if cls is random.Random:
             return getattr(owner, name)
         raise Halted(f"`{name}` of {cls.__qualname__} is a descriptor")
-    return frame.scout.outside.adopt(static)
+    return frame.scout.outside.variable(_definer(cls, name), name, static)
 
 
 def _of_super(owner: Any, name: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from . import purity
 from .facts import Facts, Item
 from .frame import Frame
-from .inert import is_known
+from .inert import is_known, unpatched
 from .outside import MISSING
 from .strands import Halted, Pending
 
@@ -136,7 +136,7 @@ def _peek_attribute(frame: Frame, owner: Any, name: str) -> Any:
 
 def _peek_static(owner: Any, name: str) -> Any:
     if isinstance(owner, types.ModuleType):
-        return vars(owner).get(name, UNKNOWN)
+        return unpatched(vars(owner).get(name, UNKNOWN))
     static = inspect.getattr_static(owner, name, UNKNOWN)
     is_plain = is_known(type(owner)) and isinstance(static, (types.FunctionType, staticmethod, classmethod, type))
     return getattr(owner, name) if is_plain else UNKNOWN

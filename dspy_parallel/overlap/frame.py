@@ -139,7 +139,7 @@ class Frame:
             except ValueError:
                 raise Halted(f"`{name}` has no value yet") from None
         if name in function.__globals__:
-            return self.scout.outside.adopt(function.__globals__[name])
+            return self.scout.outside.variable(function.__globals__, name, function.__globals__[name])
         try:
             return getattr(builtins, name)
         except AttributeError:

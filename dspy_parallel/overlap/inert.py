@@ -28,6 +28,8 @@ from typing import Any
 import dspy
 import pydantic
 
+from ..seams.patches import Patch
+
 __all__ = [
     "BOXES",
     "CONTAINERS",
@@ -45,6 +47,7 @@ __all__ = [
     "once",
     "runs_on_access",
     "stranger",
+    "unpatched",
 ]
 
 BOXES: tuple[type, ...] = (
@@ -119,6 +122,13 @@ def is_known(cls: type) -> bool:
     if cls in _OTHERS or cls in VALUES or cls in CONTAINERS or getattr(builtins, cls.__name__, None) is cls:
         return True
     return _module(cls.__module__, _PACKAGES).get(cls.__name__) is cls
+
+
+def unpatched(value: Any) -> Any:
+    """What stands behind a seam of ours."""
+    while type(value) is Patch:
+        value = value.__wrapped__
+    return value
 
 
 _HEAP = 1 << 9
@@ -284,6 +294,9 @@ def methods_of(cls: type) -> frozenset[str]:
     return known
 
 
+_METHODS = (staticmethod, classmethod, property)
+
+
 def _methods_of(hint: Any, seen: set[int]) -> Iterable[str]:
     if id(hint) in seen:
         return
@@ -294,7 +307,7 @@ def _methods_of(hint: Any, seen: set[int]) -> Iterable[str]:
         return
     for base in hint.__mro__:
         if not is_known(base):
-            yield from (name for name, value in vars(base).items() if callable(value) or hasattr(value, "__get__"))
+            yield from (name for name, value in vars(base).items() if callable(value) or type(value) in _METHODS)
     fields = dict[str, Any](getattr(hint, "__annotations__", {}))
     if issubclass(hint, pydantic.BaseModel):
         fields.update((name, info.annotation) for name, info in hint.model_fields.items())

@@ -10,7 +10,10 @@ from __future__ import annotations
 import collections
 import copy
 import inspect
+import sys
 import types
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -19,7 +22,7 @@ import pydantic
 from dspy.dsp.utils.settings import Settings
 
 from . import purity
-from .inert import methods_of, runs_on_access
+from .inert import SCALARS, is_known, methods_of, runs_on_access, unpatched
 from .strands import Halted
 
 __all__ = ["MISSING", "NOT_STATE", "Outside", "is_written_plainly", "private_copy"]
@@ -54,33 +57,89 @@ class Outside:
         self._written: dict[tuple[int, str], Any] = {}
         self._classes: set[type] = set()
         self._methods: dict[int, frozenset[str]] = {}
+        self._variables: dict[tuple[int, str], tuple[Any, Any]] = {}
 
     def freeze(self, *roots: Any) -> None:
         """Remember the state of everything that the program can get at from these objects."""
-        todo, count = list(roots), 0
+        todo, count = deque(roots), 0
         seen: set[int] = set()
         while todo and count < MAX_OBJECTS:
-            value = todo.pop()
+            value = todo.popleft()
             cls = type(value)
             self._classes.add(cls)
             if id(value) in seen:
                 continue
             seen.add(id(value))
-            if purity.is_box(type(value)):
+            if purity.is_box(cls):
                 if cls not in purity.CONTAINERS or len(value) <= MAX_ITEMS:
                     count += 1
                     self.adopt(value)
                     todo += _items(value)
                 else:
                     self._classes.update(map(type, _items(value)))
+            elif cls is types.FunctionType:
+                todo += self._freeze_function(value)
+            elif cls is types.MethodType:
+                todo += [value.__self__, value.__func__]
+            elif isinstance(value, type):
+                todo += [] if is_known(value) else self._freeze_class(value)
+            elif isinstance(value, dspy.Predict):
+                self._classes.add(cast("type", value.signature))
+                self._attributes[id(value)] = value, dict(vars(value))
+                todo.append(value.demos)
             elif _has_plain_attributes(cls) and not _is_leaf(value):
                 count += 1
                 attributes = dict(vars(value))
                 self._attributes[id(value)] = value, attributes
                 todo += [item for name, item in attributes.items() if name not in _GROWING]
-            elif isinstance(value, dspy.Predict):
-                self._classes.add(cast("type", value.signature))
+                todo.append(cls)
         self._classes.update(map(type, todo))
+
+    def _freeze_function(self, function: types.FunctionType) -> list[Any]:
+        """Remember the variables that a function may read."""
+        function = purity.original(function)
+        names = _names_in(function.__code__)
+        around = function.__globals__
+        if not names or str(around.get("__name__", "")).partition(".")[0] in _PACKAGES:
+            return []
+        found: list[Any] = [cell.cell_contents for cell in function.__closure__ or () if cell != _EMPTY]
+        found += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+        modules: list[Any] = [around]
+        for table in modules:
+            for name in names:
+                value = table.get(name, MISSING)
+                if value is not MISSING:
+                    self._variables[id(table), name] = table, value
+                    if type(value) is types.ModuleType and table is around:
+                        is_own = value.__name__.partition(".")[0] not in _PACKAGES
+                        modules += [vars(value)] if is_own else []
+                    else:
+                        found.append(value)
+        return found
+
+    def _freeze_class(self, cls: type) -> list[Any]:
+        found: list[Any] = []
+        for base in cls.__mro__:
+            for name, value in () if is_known(base) else list(vars(base).items()):
+                if name.startswith("__pydantic"):
+                    continue
+                if isinstance(value, (staticmethod, classmethod)):
+                    found.append(value.__func__)
+                elif isinstance(value, property):
+                    found.append(value.fget)
+                else:
+                    self._variables[id(base), name] = base, value
+                    found.append(value)
+        return found
+
+    def variable(self, owner: Any, name: str, value: Any) -> Any:
+        """A global, or a class's attribute, as it was when the program began."""
+        known = self._variables.get((id(owner), name))
+        if known is None:
+            if type(value) in SCALARS and self._is_behind():
+                raise Halted(f"`{name}` was read when the program was already past it")
+            known = self._variables[id(owner), name] = owner, value
+        return self.adopt(known[1])
 
     def method_names(self, function: types.FunctionType | None) -> frozenset[str]:
         """Names of methods that classes of the user's have, as far as the program may come across them."""
@@ -118,7 +177,7 @@ class Outside:
         """The scout's own copy of a container; anything else as it is."""
         cls = type(value)
         if not purity.is_box(cls) or id(value) in self._ours:
-            return value
+            return unpatched(value)
         if cls in (tuple, frozenset):
             items = [self.adopt(item) for item in value]
             return cls(items) if any(a is not b for a, b in zip(items, value, strict=True)) else value
@@ -198,6 +257,20 @@ class Outside:
                 raise Halted(f"{type(owner).__name__} was read when the program was already past it")
             known = self._attributes[id(owner)] = owner, dict(vars(owner))
         return known[1]
+
+
+_PACKAGES = frozenset((*sys.stdlib_module_names, "dspy", "dspy_parallel", "litellm", "pydantic")) - {"__main__"}
+_EMPTY = types.CellType()
+_names: weakref.WeakKeyDictionary[types.CodeType, frozenset[str]] = weakref.WeakKeyDictionary()
+
+
+def _names_in(code: types.CodeType) -> frozenset[str]:
+    """The globals and attributes that a piece of code reads, with the functions in it."""
+    known = _names.get(code)
+    if known is None:
+        inner = [each for each in code.co_consts if isinstance(each, types.CodeType)]
+        known = _names[code] = frozenset(code.co_names).union(*map(_names_in, inner))
+    return known
 
 
 def _twin_of_model(value: Any) -> Any:

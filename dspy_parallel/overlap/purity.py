@@ -47,6 +47,7 @@ from .inert import (
     is_model,
     is_plain,
     once,
+    unpatched,
 )
 
 __all__ = [
@@ -135,7 +136,7 @@ _UNKNOWN_VALUES = _by_identity(
     *(time.time, time.perf_counter, time.monotonic, time.process_time, time.time_ns, time.perf_counter_ns),
     *(uuid.uuid4, uuid.uuid1, time.strftime, time.localtime, time.gmtime, builtins.id, builtins.hash),
 )
-_SILENT = _by_identity(print, warnings.warn, time.sleep)
+_SILENT = _by_identity(print, unpatched(warnings.warn), unpatched(time.sleep))
 _LOGS = frozenset(["debug", "info", "warning", "error", "exception", "critical", "log"])
 
 

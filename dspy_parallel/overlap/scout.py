@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import functools
 import time
-import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -86,7 +85,8 @@ class Scout:
     ) -> None:
         self.session = session
         self.how = how
-        self.outside = Outside(session.is_main_ahead)
+        self.outside = Outside(self._is_behind)
+        self._has_begun = False
         self._steps = 0
         self.verdicts = Verdicts()
         self.reasons: list[Reason] = []
@@ -98,7 +98,7 @@ class Scout:
             self._function = function.func
             self._args, self._kwargs = (*function.args, *args), {**function.keywords, **kwargs}
         try:
-            self.outside.freeze(*_seen_by(self._function), self._args, self._kwargs)
+            self.outside.freeze(self._function, self._args, self._kwargs)
         except Exception as exc:  # an object that cannot be looked at: its program runs without a scout
             self._strands.failed((), exc)
         session.on_result = self._resolve
@@ -114,7 +114,12 @@ class Scout:
             kwargs = {name: self.outside.adopt(value) for name, value in self._kwargs.items()}
             return calls.apply(Frame(self, strand, {}, function=_NO_FUNCTION), self._function, args, kwargs)
 
+        self._has_begun = True
         self._strands.start(program)
+
+    def _is_behind(self) -> bool:
+        """Whether the program may be past the place that the scout is at."""
+        return self._has_begun and not self.session.is_held_before(self._strands.here)
 
     def close(self) -> None:
         """The program has ended."""
@@ -182,7 +187,7 @@ class Scout:
         if made is not call:
             outcome.call = made
             self._take(made, outcome)
-        elif call.twin is not None or reason is not None:
+        elif call.came_second or reason is not None:
             call.is_issued = False
         else:
             self._start(call, args, inputs, strand.overrides, context)
@@ -273,19 +278,6 @@ class Scout:
             (each for each in self._attempts if each.covers(failed)), key=lambda each: each.begin, default=None
         )
         self.session.cancel(lambda path: path > failed and (caught is None or caught.covers(path)))
-
-
-def _seen_by(function: Any) -> list[Any]:
-    """What a program can get at without its arguments."""
-    if isinstance(function, types.MethodType):
-        function = function.__self__
-    if not isinstance(function, types.FunctionType):
-        return [function]
-    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != _EMPTY]
-    return [*cells, *(function.__globals__.get(name) for name in function.__code__.co_names)]
-
-
-_EMPTY = types.CellType()
 
 
 def _awaited(target: Any, args: list[Any], inputs: dict[str, Any]) -> Any:

@@ -73,7 +73,7 @@ class Call:
         guess: The side of an undecided branch for which it was made.
         guessed: The result, for whoever follows that side.
         task: The scout's work on it.
-        is_entered: Whether the scout's task has reached the predictor.
+        came_second: Whether the other side had made it already.
         is_issued: Whether the scout makes it, instead of waiting for the main line to make it.
         is_whole: Whether it is that of a module that is declared pure: its predictors' calls are paired, not itself.
         has_diverged: Whether the two sides' requests turned out to be different.
@@ -99,7 +99,7 @@ class Call:
     guess: Guess | None = None
     guessed: Pending | None = None
     task: asyncio.Task[Any] | None = None
-    is_entered: bool = False
+    came_second: bool = False
     is_issued: bool = False
     is_whole: bool = False
     has_diverged: bool = False
@@ -135,6 +135,8 @@ class Session:
         """Those made for undecided branches that the scout has not come to."""
         self._open: dict[tuple[Side, int], list[Call]] = {}
         self._mains_ahead = 0
+        self._held: Call | None = None
+        """The call that the main line is in."""
         self._lock = threading.Lock()
         self.on_result: Callable[[Pending, Any], None] = lambda pending, value: None
         self.on_failure: Callable[[Path, BaseException, Any], None] = lambda path, exc, place: None
@@ -146,6 +148,8 @@ class Session:
             return call
         other: Side = "scout" if call.side == "main" else "main"
         with self._lock:
+            if call.side == "main":
+                self._held = call
             waiting = self._open.get((other, id(call.target)), [])
             # A call that is being cancelled, because the program might never come to it, has no reply to take.
             twins = [twin for twin in waiting if not twin.was_cancelled and _is_same_call(twin, call)]
@@ -155,7 +159,7 @@ class Session:
             self.calls.append(call)
             if guess is not None:
                 self._mains_ahead += 1  # the scout has not come to it
-                call.twin, guess.twin, call.flights = guess, call, guess.flights
+                call.twin, guess.twin, call.flights, call.came_second = guess, call, guess.flights, True
                 return call
             if not twins:
                 self._mains_ahead += call.side == "main"
@@ -164,7 +168,7 @@ class Session:
             twin = min(twins, key=lambda call: call.path) if other == "scout" else twins[0]
             waiting.remove(twin)
             self._mains_ahead -= twin.side == "main"
-            call.twin, twin.twin = twin, call
+            call.twin, twin.twin, call.came_second = twin, call, True
         if twin.is_issued or call.is_issued:
             call.flights = twin.flights
         if twin.has_ended and call.side == "scout":
@@ -215,6 +219,7 @@ class Session:
     def end(self, call: Call, result: Any = None, failure: BaseException | None = None) -> None:
         """Note the main line's result for the scout, which also learns of a failure that it had no part in."""
         with self._lock:
+            self._held = None
             call.ended = time.perf_counter()
             call.result, call.failure, call.has_ended = private_copy(result), failure, True
             twin = call.twin
@@ -236,9 +241,10 @@ class Session:
         # On the loop's own thread, and later: now, it is the main line's turn.
         self.loop.call_soon_threadsafe(tell)
 
-    def is_main_ahead(self) -> bool:
-        """Whether the main line has made a call that the scout has not come to."""
-        return self._mains_ahead > 0
+    def is_held_before(self, path: Path) -> bool:
+        """Whether the main line is in a call that comes before a place, so that it has not passed that."""
+        held = self._held
+        return self._mains_ahead == 0 and held is not None and held.twin is not None and held.twin.path < path
 
     def cancel(self, is_unwanted: Callable[[Path], bool]) -> None:
         """Cancel those of the scout's calls that the main line has not come to, by their places."""

@@ -30,14 +30,12 @@ def _call(key: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
     if now is None or now.session.is_closed or now.side == "scout" or not in_bridge():
         return fn(*args, **kwargs)
     call = now.session.begin(Call("main", key, private_copy((args, kwargs))))
+    twin = call.twin if call.came_second else None
     try:
-        task = None if call.twin is None else call.twin.task
-        if task is None:
+        if twin is None or not twin.is_issued:
             result = fn(*args, **kwargs)
         else:
-            await_(_ended(task))
-            twin = call.twin
-            assert twin is not None
+            await_(_ended(twin))
             # If it failed, it fails here in its own place.
             result = private_copy(twin.result) if twin.has_ended and twin.failure is None else fn(*args, **kwargs)
     except BaseException as exc:
@@ -47,5 +45,8 @@ def _call(key: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
     return result
 
 
-async def _ended(task: asyncio.Task[Any]) -> None:
-    await asyncio.wait([task])
+async def _ended(call: Call) -> None:
+    while call.task is None and not call.was_cancelled:  # noqa: ASYNC110 - it begins in the next turn of the loop
+        await asyncio.sleep(0)
+    if call.task is not None:
+        await asyncio.wait([call.task])

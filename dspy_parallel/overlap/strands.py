@@ -129,6 +129,13 @@ class Strands:
         self._suspended: set[Strand] = set()
         self._is_running = False
         self.is_halted = False
+        self.current: Strand | None = None
+        """The strand that runs."""
+
+    @property
+    def here(self) -> Path:
+        """The place in program order that the scout is at."""
+        return () if self.current is None else self.current.here
 
     def start(self, fn: Callable[[Strand], Any]) -> None:
         """Run the first strand, and whatever it makes, as far as they come."""
@@ -278,7 +285,11 @@ class Strand:
         """Run until it is done or waits."""
         self._strands.resumed(self)
         self._greenlet.parent = getcurrent()
-        self._greenlet.switch()
+        outer, self._strands.current = self._strands.current, self
+        try:
+            self._greenlet.switch()
+        finally:
+            self._strands.current = outer
 
     def kill(self) -> None:
         """Unwind it."""

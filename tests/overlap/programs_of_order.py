@@ -86,6 +86,26 @@ def _written(change: str, read: str, before: str = "") -> str:
     return _forward(_WRITES.format(read=read, change=change), before)
 
 
+_LISTS = """
+LONG = list(range(2000))
+
+
+class Lists:
+    kept = []
+
+
+def grow(items):
+    items.append("x")
+    return len(items)
+
+"""
+
+_GROWS = """
+n = grow(LOG)
+time.sleep(0.01)
+return dspy.Prediction(y=[self.b(x=f"{n}").y, self.c(x="2").y])
+"""
+
 PROGRAMS: dict[str, str] = {
     # Read in a branch, changed after it
     "list_of_self": _read('f"{len(self.state)}"', 'self.state.append("x")'),
@@ -813,6 +833,27 @@ def bump():
 
 def read():
     return TURNS
+
+""",
+    ),
+    # Changed by the program before its scout has begun
+    "global_list_that_grows": _forward(_GROWS, _LISTS),
+    "long_list_that_grows": _forward(_GROWS.replace("grow(LOG)", "grow(LONG)"), _LISTS),
+    "list_of_a_class_that_grows": _forward(_GROWS.replace("grow(LOG)", "grow(Lists.kept)"), _LISTS),
+    "list_of_a_method_that_grows": _method(
+        """
+def grown(self):
+    return grow(self.kept)
+""",
+        _GROWS.replace("grow(LOG)", "self.grown()"),
+        _LISTS,
+    ).replace("class Program(Base):\n", "class Program(Base):\n    kept = []\n\n"),
+    "number_of_a_global_object_that_grows": _forward(
+        _GROWS.replace("grow(LOG)", "bump()"),
+        """
+def bump():
+    COUNTING.n += 1
+    return COUNTING.n
 
 """,
     ),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from typing import Any
 
 import dspy
 import pytest
 
-from dspy_parallel import AsyncModuleMixin, explain, install, ordered, pure, run, uninstall
+from dspy_parallel import AsyncModuleMixin, async_module, explain, install, ordered, pure, run, uninstall
 from tests.overlap.lms import TimedLM, always
 from tests.overlap.virtual_time import run_virtual
 
@@ -44,6 +45,36 @@ def test_pure_functions_run_at_once_and_once_each() -> None:
         report = explain(program, "owl")
     assert report.exception is None
     assert sorted(both.calls) == ["owl", "owl!"]
+
+
+def test_pure_functions_run_once_each_whoever_comes_first() -> None:
+    """The program in its thread and the scout on the loop come to them at the same time."""
+    both = Both()
+
+    @pure
+    def search(query: str) -> str:
+        return both(query)
+
+    @async_module(engine="thread", overlap=True)
+    class Program(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.p = dspy.Predict("x -> y")
+
+        def forward(self, x: str) -> Any:
+            return [search(x), search(query=x + "!"), self.p(x=x).y]
+
+    program = Program()
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with dspy.context(lm=TimedLM(latency=always(0.0))):
+            for number in range(60):
+                program(x=f"owl {number}")
+    finally:
+        sys.setswitchinterval(usual)
+    assert len(both.calls) == 120
+    assert len(set(both.calls)) == 120
 
 
 class Agent(dspy.Module):
