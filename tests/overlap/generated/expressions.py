@@ -27,6 +27,12 @@ class Scope:
         table: Names of dicts of strings.
         found: Names of predictions with `answer`.
         functions: Names of functions that take a string and return one.
+        notes: Names of dataclasses with `text` and `tags`.
+        items: Names of Pydantic models with `name` and `tags`.
+        streams: Names of iterators over strings.
+        views: Names of views of tables.
+        kept: Names of lists of functions that take a string and return one.
+        histories: Names of `dspy.History`.
         is_method: Whether there is a `self`.
         in_loop: Whether `break` and `continue` are allowed.
         nested: How deep in blocks this is.
@@ -39,6 +45,12 @@ class Scope:
     table: tuple[str, ...] = ()
     found: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    items: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    histories: tuple[str, ...] = ()
     is_method: bool = True
     in_loop: bool = False
     nested: int = 0
@@ -56,11 +68,13 @@ class Expressions:
     Attributes:
         draw: Hypothesis's `draw`.
         modules: What `self.<name>(text=...)` may call.
+        is_calm: Whether nothing is drawn that is likely to raise.
     """
 
     draw: Callable[[st.SearchStrategy[Any]], Any]
     modules: Sequence[str] = ()
     methods: list[str] = field(default_factory=list)
+    is_calm: bool = False
     _in_iterable: int = 0
 
     def pick(self, *options: T) -> T:
@@ -78,6 +92,7 @@ class Expressions:
             return self.pick(*(scope.text or ('"begin"',)), f'"{self.pick(*WORDS)}"')
         makers: list[Callable[[Scope, int], str]] = [self._formatted, self._method_of_text, self._joined, self._chosen]
         makers += [self._item, self._helper]
+        makers += [self._of_object] * 2 if scope.nested < 3 else []
         if scope.is_method:
             makers += [self._answer] * 6
         return self.pick(*makers)(scope, depth - 1)
@@ -111,7 +126,7 @@ class Expressions:
         if scope.texts:
             name = self.pick(*scope.texts)
             options += [f'({name} or ["none"])[0]', f'max({name}, key=len, default="none")', f'"".join({name}[-1:])']
-            options += [f"{name}[{self.pick(0, -1, 1)}]"] * self.chance(8)
+            options += [f"{name}[{self.pick(0, -1, 1)}]"] * (self.chance(8) and not self.is_calm)
         if scope.table:
             name = self.pick(*scope.table)
             options += [f'{name}.get("{self.pick("a", "b", "red")}", "none")', f'next(iter({name}.values()), "none")']
@@ -135,6 +150,26 @@ class Expressions:
                 return f"asked_by(self.ask, {self.text(scope, depth)})"
         return f"{self.pick(*calls)}({self.text(scope, depth)})"
 
+    def _of_object(self, scope: Scope, depth: int) -> str:
+        """What is in an object of the user's, in a container that others may have, or what an iterator gives."""
+        options = ['f"{LOG[-2:]}"', 'SHARED["a"]', 'f"{SHARED}"', f"cached({self.text(scope, 0)})"]
+        if scope.is_method:
+            options += ["self.known", 'f"{self.state}"', 'self.memory["a"]', 'f"{self.memory}"']
+            options += [f"self.stores[0].get({self.text(scope, 0)})", 'f"{self.stores[0].list()}"']
+            options += [f"self.extract(question={self.text(scope, depth - 1)}).item.name"]
+            options += ["self.turn"] * self.chance(30)
+        for name in scope.notes:
+            options += [f"{name}.text", f"{name}.first()", f'f"{{{name}}}"', f"str(len({name}.tags))"]
+        for name in scope.items:
+            options += [f"{name}.name", f'f"{{{name}.tags}}"', f"str({name}.model_dump())"]
+        for name in scope.streams:
+            options += [f'next({name}, "none")', f'" ".join({name})']
+        for name in scope.views:
+            options += [f'" ".join(map(str, {name}))', f'f"{{list({name})}}"']
+        for name in scope.kept:
+            options += [f"{name}[0]({self.text(scope, depth - 1)})", f"{name}[-1]({self.text(scope, 0)})"] * 2
+        return self.pick(*options)
+
     # Calls of predictors
 
     def _answer(self, scope: Scope, depth: int) -> str:
@@ -153,12 +188,18 @@ class Expressions:
             "self.listing",
         )
         question = self.text(scope, depth - 1)
-        if self.chance(1):
+        if self.chance(1) and not self.is_calm:
             return f'{predictor}(question="raise LMFailure")'
-        if self.chance(1):
+        if self.chance(1) and not self.is_calm:
             return f"{predictor}({question})"  # DSPy refuses positional arguments
         if scope.texts and self.chance(25):
             return f"self.informed(context={self.pick(*scope.texts)}, question={question})"
+        if scope.histories and self.chance(40):
+            return f"self.chat(question={question}, history={self.pick(*scope.histories)})"
+        if self.chance(4):
+            return f"{predictor}(question={question}, lm=OTHER)"
+        if self.chance(3):
+            return f'{predictor}(question={question}, config={{"temperature": {self.pick(0.5, 0.7)}}})'
         if self.chance(5):
             return f'{predictor}(**{{"question": {question}}})'
         return f"{predictor}(question={question})"
@@ -182,7 +223,8 @@ class Expressions:
                 lambda: "self.bump()",
             ]
         options += [lambda: "len(LOG)"] * self.chance(30)
-        options += [lambda: f"(10 // {self.number(scope, 0)})"] * self.chance(8)
+        options += [lambda: f"(10 // {self.number(scope, 0)})"] * (self.chance(8) and not self.is_calm)
+        options += [lambda: f"len({self.pick(*scope.views)})"] * bool(scope.views)
         return self.pick(*options)()
 
     def truth(self, scope: Scope, depth: int = 2) -> str:
@@ -239,6 +281,10 @@ class Expressions:
             lambda: f"list(reversed({few}))",
             lambda: f"({self.text(scope, depth - 1)}).split()[:3]",
         ]
+        options += [lambda: f"list({self.pick(*scope.streams)})[:3]"] * bool(scope.streams)
+        options += [lambda: f"list(map(str, {self.pick(*scope.views)}))[:3]"] * bool(scope.views)
+        options += [lambda: f"{self.pick(*scope.notes)}.tags[:3]"] * bool(scope.notes)
+        options += [lambda: f"[kept({self.text(scope, 0)}) for kept in {self.pick(*scope.kept)}]"] * bool(scope.kept)
         if scope.is_method:
             options += [
                 lambda: f"[{self._answer(inner, depth)} for each in {few}]",
@@ -248,6 +294,9 @@ class Expressions:
                 lambda: f"[asker(question={self.text(scope, 0)}).answer for asker in self.pair]",
                 lambda: f"[self.ask(question={self.text(scope, 0)}).answer for _ in range({self.pick(2, 3)})]",
                 lambda: "list(self.state[:3])",
+                lambda: f"self.extract(question={self.text(scope, depth - 1)}).item.tags[:3]",
+                lambda: f"self.stores[0].search({self.text(scope, depth - 1)})",
+                lambda: "[each.get(str(each.count)) for each in self.stores]",
                 lambda: f"sorted({few}, key=lambda each: self.rate(question=each).score)",
                 lambda: f"[ask(question=each).answer for ask, each in zip(self.pair, {few})]",
             ]
@@ -261,6 +310,8 @@ class Expressions:
             options += [
                 lambda: f"[each for each in [*{few}] if each not in {name} and {name}.append(each) is None]",
                 lambda: f"[{name}.append(each) or each for each in [*{few}] if each not in {name}]",
+                lambda: f"copy.copy({name})[:3]",
+                lambda: f"copy.deepcopy({name})[:3]",
             ]
         if scope.table:
             options += [

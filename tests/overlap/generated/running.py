@@ -8,6 +8,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+from tests.overlap.generated.source import CALM
 from tests.overlap.lms import TimedLM, uneven
 from tests.overlap.observing import Seen, observe
 
@@ -36,9 +37,13 @@ def _twist(conversation: Any, content: str) -> str:
 
 
 def _effects(program: Any) -> Any:
+    names = type(program).bump.__globals__
+    own = [(path, vars(module)) for path, module in program.named_sub_modules() if hasattr(module, "total")]
     return {
-        "log": type(program).bump.__globals__["LOG"],
-        "state": {path: (m.state, m.total) for path, m in program.named_sub_modules() if hasattr(m, "total")},
+        "log": names["LOG"],
+        "shared": names.get("SHARED"),
+        "state": {path: [values.get(name) for name in ("state", "memory", "total")] for path, values in own},
+        "stores": {path: [vars(each) for each in values.get("stores", [])] for path, values in own},
     }
 
 
@@ -53,7 +58,10 @@ def run_both(source: str, directory: Path, way: Any = "overlapped") -> tuple[See
     found: list[Seen] = []
     for which in ("sequential", way):
         module = load(source, directory)
-        lm = TimedLM(latency=uneven if way in ("overlapped", "speculating") else lambda _: 0.0, twist=_twist)
+        twist = None if source.startswith(f"# {CALM}") else _twist
+        lm = TimedLM(latency=uneven if way in ("overlapped", "speculating") else lambda _: 0.0, twist=twist)
+        module.OTHER = other = TimedLM(latency=lambda asked, lm=lm: lm.latency(asked) / 2, twist=twist)
+        other.requests = lm.requests
         is_guessing = which == "speculating"
         seen = observe(
             module.Program,

@@ -9,15 +9,28 @@ from hypothesis import strategies as st
 from tests.overlap.generated.expressions import Expressions, Scope
 from tests.overlap.generated.statements import Statements
 
-__all__ = ["programs"]
+__all__ = ["CALM", "programs"]
+
+CALM = "calm"
+"""The first word of programs in which hardly anything fails."""
 
 PREAMBLE = """\
+import collections
+import copy
+import dataclasses
+import functools
+import itertools
+import operator
+
 import dspy
+import pydantic
 
 from tests.modules.lms import LMFailure
 
 LOG = []
+SHARED = {"a": "first", "list": []}
 COUNT = 0
+OTHER = None
 
 
 class Trouble(Exception):
@@ -43,6 +56,62 @@ def spread(*texts, sep="-", **named):
     return sep.join([*texts, *named.values()])
 
 
+def add(items, value):
+    items.append(value)
+
+
+@functools.lru_cache
+def cached(text):
+    LOG.append(f"made {text}")
+    return text.title()
+
+
+@dataclasses.dataclass
+class Note:
+    text: str
+    tags: list = dataclasses.field(default_factory=list)
+
+    def update(self, text):
+        self.text += text
+        self.tags.append(text)
+
+    def first(self):
+        return (self.tags or [self.text])[0]
+
+
+class Item(pydantic.BaseModel):
+    name: str
+    tags: list[str] = []
+
+
+class Store:
+    def __init__(self):
+        self.items = []
+        self.count = 0
+
+    def add(self, text):
+        self.count += 1
+        self.items.append(text)
+
+    def get(self, text):
+        return f"{text} {len(self.items)}"
+
+    def search(self, text):
+        self.count += 1
+        return [each for each in self.items if each in text][:2]
+
+    def list(self):
+        return self.items
+
+
+class Extract(dspy.Signature):
+    # What an LM finds
+
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+    item: Item = dspy.OutputField()
+
+
 def asked_by(predictor, text):
     first = predictor(question=text).answer
     return predictor(question=first + " again").answer
@@ -58,8 +127,21 @@ class Asking(dspy.Module):
         self.informed = dspy.Predict("context: list[str], question -> answer")
         self.pair = [dspy.Predict("question -> answer"), dspy.ChainOfThought("question -> answer")]
         self.named = {"a": dspy.Predict("question -> answer"), "b": self.ask}
+        self.extract = dspy.Predict(Extract)
+        self.chat = dspy.Predict("question, history: dspy.History -> answer")
         self.state = []
+        self.memory = {"a": "first", "list": []}
+        self.stores = [Store()]
         self.total = 0
+
+    @property
+    def known(self):
+        return f"{self.total} {self.state[:2]}"
+
+    @property
+    def turn(self):
+        self.total += 1
+        return f"turn {self.total}"
 
     def bump(self):
         self.total += 1
@@ -75,12 +157,13 @@ def _method(name: str, argument: str, body: list[str]) -> list[str]:
 def programs(draw: Any, size: int = 9) -> str:
     """A module's source; `size` is the most statements of a function."""
     e = Expressions(draw)
+    e.is_calm = e.chance(70)
     start = Scope(text=("text",))
     lines = [PREAMBLE]
     helpers: list[str] = []
     if e.chance(60):
         lines += ["", "class Inner(Asking):", *_forward(e, start, "dspy.Prediction(answer={})", 3)]
-        e = Expressions(draw, modules=("inner",))
+        e = Expressions(draw, modules=("inner",), is_calm=e.is_calm)
     for number in range(e.pick(0, 1, 1, 2)):
         name = f"helper{number}"
         helpers += _method(name, "text", Statements(e, "{}").body(start, 3))
@@ -92,6 +175,7 @@ def programs(draw: Any, size: int = 9) -> str:
     body, scope = writer.block(start, size, least=4)
     names = [*scope.texts, *scope.number, *scope.table, *scope.text]
     body.append(f"return dspy.Prediction({', '.join(f'{name}={name}' for name in names)})")
+    lines[:0] = [f"# {CALM}"] * e.is_calm
     return "\n".join([*lines, *_method("forward", "text", body)]) + "\n"
 
 

@@ -52,12 +52,13 @@ class Statements:
     def statement(self, scope: Scope) -> tuple[Lines, Scope]:
         e = self.e
         makers: list[Callable[[Scope], tuple[Lines, Scope]]] = [self._assign] * 6
+        makers += [self._object] * 3 + [self._change] * 3
         makers += [self._mutate] * 3 + [self._augment, self._effect, self._unpack, self._alias]
         if scope.nested < 2:
             makers += [self._if, self._if, self._for, self._for, self._try, self._while, self._match, self._with]
         if scope.nested == 0:
             makers += [self._function]
-        if e.chance(2):
+        if e.chance(2) and not e.is_calm:
             makers = [self._fail]
         return e.pick(*makers)(scope)
 
@@ -142,6 +143,63 @@ class Statements:
         )
         return [change], scope
 
+    # Objects, iterators, functions in lists
+
+    def _object(self, scope: Scope) -> tuple[Lines, Scope]:
+        e = self.e
+        kind = e.pick("notes", "items", "streams", "views", "kept", "histories", "texts")
+        name = self._fresh(kind[:-1])
+        inner = scope.with_name("text", "each")
+        answer = f"self.ask(question={e.text(scope, 1)}).answer" if scope.is_method else e.text(scope, 1)
+        options: dict[str, list[str]] = {
+            "notes": [f"Note({e.text(scope, 2)})", f"Note({answer}, {e.few(scope, 1)})"],
+            "items": [f"Item(name={e.text(scope, 2)})", f"Item(name={answer}, tags={e.few(scope, 1)})"],
+            "streams": [
+                f"iter({e.few(scope, 2)})",
+                f"({e.text(inner, 2)} for each in {e.few(scope, 1)})",
+                f"map(lambda each: {e.text(inner, 1)}, {e.few(scope, 1)})",
+                f"filter(None, {e.few(scope, 1)})",
+                f"itertools.chain({e.few(scope, 1)}, {e.few(scope, 1)})",
+            ],
+            "views": [f"{e.pick(*(scope.table or ('SHARED',)))}.{e.pick('values()', 'keys()', 'items()')}"],
+            "kept": [f"[lambda each: {e.text(inner, 2)}]", f"[shout, lambda each: {e.text(inner, 2)}]"],
+            "histories": ["dspy.History(messages=[])"],
+            "texts": ['SHARED["list"]'],
+        }
+        if scope.is_method:
+            options["items"].append(f"self.extract(question={e.text(scope, 1)}).item")
+            options["texts"] += ["self.state", 'self.memory["list"]', "self.stores[0].list()"]
+        return [f"{name} = {e.pick(*options[kind])}"], scope.with_name(kind, name)
+
+    def _change(self, scope: Scope) -> tuple[Lines, Scope]:
+        """Of what others may have by another name."""
+        e = self.e
+        text = e.text(scope, 2)
+        options = [f'SHARED["a"] = {text}', f'SHARED["list"].append({text})', f"add(LOG, {text})"]
+        options += [f'operator.setitem(SHARED, "a", {text})', 'SHARED["list"].clear()']
+        if scope.is_method:
+            options += [f'self.memory["a"] = {text}', f'self.memory["list"].append({text})', f"add(self.state, {text})"]
+            options += [f"self.stores[0].add({text})", f"for each in self.stores: each.add({text})"]
+            options += ["self.stores.append(Store())", "self.pair.reverse()", f"self.state += [{text}]"]
+            changes = [
+                f"self.ask.demos.append(dspy.Example(question={e.text(scope, 0)}, answer='x').with_inputs('question'))",
+                "self.ask.demos = []",
+                'self.ask.config["temperature"] = 0.5',
+                "self.ask, self.think = self.think, self.ask",
+            ]
+            options += changes if e.chance(15) else []
+        for name in scope.notes:
+            options += [f"{name}.text = {text}", f"{name}.update({text})", f"{name}.tags.append({text})"]
+        for name in scope.items:
+            options += [f"{name}.name = {text}", f"{name}.tags.append({text})"]
+        for name in scope.histories:
+            options += [f'{name}.messages.append({{"question": "q", "answer": {text}}})'] * 2
+        for name in scope.kept:
+            options += [f"{name}.append(lambda each: each + {e.text(scope, 0)})"]
+        for name in scope.streams:
+            options += [f"for each in {name}:\n    noted(each)\n    break"]
+        return e.pick(*options).split("\n"), scope
+
     # Effects
 
     def _effect(self, scope: Scope) -> tuple[Lines, Scope]:
@@ -218,7 +276,7 @@ class Statements:
         e = self.e
         caught = e.pick("Exception", "Exception", "Trouble", "(Trouble, ValueError)", "LMFailure")
         lines = ["try:", *self.inner(scope)]
-        if e.chance(30):
+        if e.chance(30) and not e.is_calm:
             lines.append(f"    {self._fail(scope)[0][0]}")
         lines += [f"except {caught} as error:", "    noted(f'caught {type(error).__name__}')", *self.inner(scope, 2)]
         if e.chance(20):
@@ -239,7 +297,8 @@ class Statements:
         return [*lines, "    case _:", *_indented(self.inner(scope, 2))], scope
 
     def _with(self, scope: Scope) -> tuple[Lines, Scope]:
-        setting = self.e.pick("adapter=dspy.JSONAdapter()", "trace=[]", "track_usage=True", "rollout=1")
+        settings = "adapter=dspy.JSONAdapter()", "trace=[]", "track_usage=True", "rollout=1", "lm=OTHER"
+        setting = self.e.pick(*settings)
         return [f"with dspy.context({setting}):", *self.inner(scope)], scope
 
     def _function(self, scope: Scope) -> tuple[Lines, Scope]:
