@@ -16,8 +16,9 @@ from .engines import (
 )
 from .flights import Flight, Launch
 from .placement import Placement, placement_of
-from .portal import is_waiting, run_sync, serving_loop
+from .portal import run_sync, serving_loop
 from .threads import run_in_thread
+from .waits import is_waiting
 
 __all__ = [
     "Engine",

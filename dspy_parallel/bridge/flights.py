@@ -12,6 +12,7 @@ from typing import Any
 
 from .engines import Engine, start
 from .placement import placement_of
+from .waits import Wait
 
 __all__ = ["Flight", "Launch"]
 
@@ -65,6 +66,7 @@ class Flight:
         self._limit = limit
         self._engine: Engine = engine
         self._landed = landed
+        self._wait = Wait(loop)
         self._waiting: deque[Launch] = deque()
         self._running: dict[asyncio.Task[None], Launch] = {}
         self._since = 0.0
@@ -76,6 +78,7 @@ class Flight:
         Raises:
             RuntimeError: If the loop is closed.
         """
+        self._wait.cover(launch.context)
         self._loop.call_soon_threadsafe(self._arrive, launch)
 
     def cancel(self, which: Callable[[Any], bool] = lambda _: True) -> None:
@@ -87,6 +90,7 @@ class Flight:
 
     def _arrive(self, launch: Launch) -> None:
         self._waiting.append(launch)
+        self._wait.is_over = False
         self._fill()
 
     def _fill(self) -> None:
@@ -97,6 +101,7 @@ class Flight:
             if not task.done():  # eagerly
                 self._running[task] = launch
                 task.add_done_callback(self._ended)
+        self._wait.is_over = not self._running and not self._waiting
 
     def _has_room(self, program: Any) -> bool:
         if program is None or self._engine != "auto" or len(self._running) < PROBATION_WIDTH:

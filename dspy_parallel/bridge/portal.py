@@ -17,14 +17,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from ..errors import BridgeError
 from .engines import Engine, await_, check_engine, in_bridge, is_coroutine_function, start
 from .threads import Outcome
+from .waits import Wait, is_own
 
-__all__ = ["is_waiting", "run_sync", "serving_loop"]
+__all__ = ["run_sync", "serving_loop"]
 
 T = TypeVar("T")
 _MISSING = object()
@@ -121,26 +121,6 @@ def serving_loop() -> asyncio.AbstractEventLoop | None:
     return None if portal.is_mine else portal.loop
 
 
-@dataclass(eq=False)
-class _Wait:
-    """A call of `run_sync()` in code of an event loop, which it blocks."""
-
-    loop: asyncio.AbstractEventLoop
-    is_over: bool = False
-
-
-_waits: contextvars.ContextVar[tuple[_Wait, ...]] = contextvars.ContextVar("dspy_parallel_waits", default=())
-"""Those that wait for the running code."""
-
-
-def is_waiting(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether the loop is blocked by a `run_sync()` that waits for the running code, so that nothing may be sent there.
-
-    Also known in threads and tasks that have a copy of the context.
-    """
-    return any(wait.loop is loop and not wait.is_over for wait in _waits.get())
-
-
 async def _running_loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
@@ -209,10 +189,8 @@ def run_sync(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kwa
         else:  # it was interrupted before it could ask for the program
             done.set_exception(concurrent.futures.CancelledError())
 
-    context, blocked = contextvars.copy_context(), asyncio._get_running_loop()
-    wait = _Wait(blocked) if blocked is not None else None
-    if wait is not None:
-        context.run(_waits.set, (*_waits.get(), wait))
+    context, wait = contextvars.copy_context(), Wait(portal.loop)
+    wait.cover(context)
     try:
         portal.loop.call_soon_threadsafe(begin, context=context)
         outcome, context = done.result()
@@ -221,9 +199,8 @@ def run_sync(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kwa
         concurrent.futures.wait([done])
         raise
     finally:
-        if wait is not None:
-            wait.is_over = True
+        wait.is_over = True
     for variable, value in context.items():
-        if variable is not _waits and variable.get(_MISSING) is not value:
+        if not is_own(variable) and variable.get(_MISSING) is not value:
             variable.set(value)
     return cast("T", outcome.unwrap())

@@ -140,6 +140,33 @@ def test_a_cancel_of_the_caller_cancels_the_calls(lm: StubLM) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("how", ["map", "gather"])
+def test_a_cancel_half_way_keeps_what_was_done(lm: StubLM, how: str) -> None:
+    """Trace, usage and histories have the calls that had ended, in the items' order."""
+    questions = ["hold 1", *WORDS[:2], "hold 2", *WORDS[2:]]
+
+    def when_all_else_is_done(call: Any) -> Any:
+        async def main() -> None:
+            task = asyncio.create_task(run(call, engine="loop"))
+            while lm.in_flight < 2 or len(lm.history) < 1 + len(WORDS):
+                await asyncio.sleep(0)
+            while lm.in_flight > 2:
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(main())
+        return dspy.Prediction(answers="cancelled")
+
+    answers, trace, usage, asked = observed(Fan(how), questions, when_all_else_is_done)
+    assert answers == "cancelled"
+    ended = ["before", *WORDS]
+    assert trace == [(word, f"{word}!") for word in ended]
+    assert [len(entries) for entries in usage.values()] == [len(ended)]
+    assert asked == [ended] * 6
+
+
 def test_no_more_at_once_than_allowed() -> None:
     running = peak = 0
 

@@ -258,6 +258,51 @@ def test_sync_method_that_would_wait_for_the_blocked_loop_is_refused() -> None:
     subprocess.run([sys.executable, "-c", _BLOCKING], timeout=60, check=True, env=environment)
 
 
+_BATCH = """
+import asyncio, sys
+import dspy
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.graph import START, StateGraph
+from dspy_parallel import batch, install, iter_batch, parallel_map
+from dspy_parallel.langgraph import parallelize_graph
+
+install(executors=True)
+builder = StateGraph(dict).add_node("node", lambda state: {"done": True}).add_edge(START, "node")
+threads = [{"configurable": {"thread_id": str(number)}} for number in range(3)]
+
+async def main():
+    async with AsyncSqliteSaver.from_conn_string(":memory:") as saver:
+        graph = parallelize_graph(builder).compile(checkpointer=saver)
+
+        def one(config):
+            return graph.invoke({}, config)
+
+        class One(dspy.Module):
+            def forward(self, config):
+                return one(config)
+
+        rows, items = [(config,) for config in threads], [(One(), {"config": config}) for config in threads]
+        done = {
+            "batch": lambda: batch(one, rows, progress=False),
+            "iter_batch": lambda: [each.result for each in iter_batch(one, rows, progress=False)],
+            "parallel_map": lambda: parallel_map(one, threads),
+            "Parallel": lambda: dspy.Parallel(disable_progress_bar=True)(items),
+            "nested": lambda: parallel_map(lambda config: batch(one, [(config,)], progress=False)[0], threads),
+        }[sys.argv[1]]()
+        assert done == [{"done": True}] * 3, done
+        assert (await graph.aget_state(threads[0])).values == {"done": True}
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("how", ["batch", "iter_batch", "parallel_map", "Parallel", "nested"])
+def test_batch_on_the_loop_of_the_saver(how: str) -> None:
+    """It blocks that loop; so the saver's work is done on the one that the graphs run on."""
+    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    subprocess.run([sys.executable, "-c", _BATCH, how], timeout=60, check=True, env=environment)
+
+
 @pytest.mark.parametrize("engine", ["auto", "loop", "thread"])
 def test_saver_and_state_used_inside_a_node(path: str, engine: Any) -> None:
     """Where stock raises InvalidStateError, or blocks."""
