@@ -55,8 +55,8 @@ held locks is not cheap: the others run as in plain threads."""
 LOOKS = 100
 """How often it is looked for held locks where a program on probation waits, for each such place in it. One that is
 never clean does not pay for that for good."""
-LOOKS_AT_ONCE = 5
-"""How many of those that wait at the same place at the same time are looked at: a look takes a millisecond or two."""
+LOOKS_AT_ONCE = 1
+"""How many of those that wait at the same place at the same time are looked at: a look takes some milliseconds."""
 MOST_PLACES = 1000
 """Places whose looks are counted; code that is made anew for each run has no end of them."""
 

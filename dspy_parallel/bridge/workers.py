@@ -59,10 +59,12 @@ class WorkerPool:
             worker = self._idle.pop() if self._idle else None  # the most recently used, so that others can retire
             self._started += worker is None
             number = self._started
-        if worker is None:
+        if worker is not None:
+            worker.jobs.put(job)
+        else:
             worker = _Worker(self, number)
+            worker.jobs.put(job)  # first, so that the thread has no need to wait for it
             worker.thread.start()
-        worker.jobs.put(job)
 
     def put_back(self, worker: _Worker) -> None:
         """Have the worker ready for the next job."""

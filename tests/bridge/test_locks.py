@@ -215,6 +215,7 @@ def test_how_often_it_is_looked_for_locks():
     at_once = [placement.looks_at(1) for _ in range(2 * placements.LOOKS_AT_ONCE)]
     assert sum(at_once) == placements.LOOKS_AT_ONCE
     assert placement.looks_at(2)
+    placement.no_longer_looks_at(2)
     for _ in range(placements.LOOKS_AT_ONCE):
         placement.no_longer_looks_at(1)
     for _ in range(placements.LOOKS - placements.LOOKS_AT_ONCE):
