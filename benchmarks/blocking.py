@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
 import threading
 import time
@@ -29,6 +30,7 @@ async def first_runs(when: str, in_flight: int, rounds: int, latency: float = 0.
                 continue  # the reason why it is not the default; takes so long that once is enough
             cls = blocking(when)
             run: Run = CONTENDERS[name](Workload("blocking", cls, cls), Stub(latency))
+            gc.collect()  # what one leaves behind is not to be the next one's burden
             started = time.perf_counter()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", BlockingWarning)

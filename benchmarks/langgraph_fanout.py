@@ -19,6 +19,7 @@ from types import FunctionType
 from typing import Annotated, Any
 
 import dspy
+from dspy.clients.base_lm import GLOBAL_HISTORY
 from langgraph.graph import START, StateGraph
 from langgraph.types import Send
 from typing_extensions import TypedDict
@@ -78,6 +79,9 @@ class Turn:
 
 async def _taken(run: Run) -> Turn:
     await threads_have_gone()
+    # What earlier runs have left behind is not this one's burden: the collector looks through all of it.
+    for history in (GLOBAL_HISTORY, _predict.history, getattr(dspy.settings.lm, "history", [])):
+        history.clear()
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
     await run()

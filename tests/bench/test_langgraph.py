@@ -22,7 +22,7 @@ def server():
     running.stop()
 
 
-@pytest.mark.parametrize(("width", "rounds"), [(200, 7), (1000, 3)])
+@pytest.mark.parametrize(("width", "rounds"), [(200, 8), (1000, 4)])
 async def test_a_fan_out_is_as_fast_as_hand_written_nodes(server, width, rounds):
     """Sync nodes under `ainvoke` and `invoke`, and async nodes that call sync DSPy."""
     turns = await benchmark.fan_out(make_lm(server, engines()[0]), width, rounds, stock=False)

@@ -15,9 +15,7 @@ from benchmarks.workload import engines, start_server
 async def test_recording_costs_at_most_three_per_cent_of_cpu(way):
     server = start_server(latency=0.005)
     try:
-        found = recording.show(
-            way, "native", await recording.measure(server, "native", way, recording.ROUNDS, recording.RUNS)
-        )
+        found = recording.show(way, "native", await recording.measure(server, "native", way, *recording.ROUNDS[way]))
     finally:
         server.stop()
     assert found[recording.ON].median <= 1.03
