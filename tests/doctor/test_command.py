@@ -13,6 +13,8 @@ HERE = Path(__file__).parent
 FLAWED = HERE / "flawed"
 CLEAN = HERE / "clean"
 
+pytestmark = pytest.mark.once
+
 
 def doctor(*arguments: str, cwd: Path = HERE) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dspy_parallel.cli", "doctor", *arguments]

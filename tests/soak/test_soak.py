@@ -72,6 +72,7 @@ def check_beats(found: dict[str, Any]) -> None:
     assert late_last <= late_first * 1.25 + 5
 
 
+@pytest.mark.once
 def test_a_short_soak() -> None:
     found = soaked("--calls", "4000", "--history", "200", timeout=110)
     assert found["calls"] == 4000
