@@ -86,7 +86,7 @@ class Outside:
             elif isinstance(value, dspy.Predict):
                 self._classes.add(cast("type", value.signature))
                 self._attributes[id(value)] = value, dict(vars(value))
-                todo.append(value.demos)
+                todo += [value.demos, value.config]
             elif _has_plain_attributes(cls) and not _is_leaf(value):
                 count += 1
                 attributes = dict(vars(value))

@@ -80,8 +80,10 @@ def test_same_by_default_and_says_why_it_stops(name: str, directory: Path) -> No
     assert describe(module.LOG) == expected.everything["effects"]
     reason = PROGRAMS[name][1]
     if reason is not None:
-        assert reason in " ".join(text for _, text in report.reasons)
-        assert reason or report.reasons == []
+        found = " ".join(text for _, text in report.reasons)
+        assert reason or found == ""
+        # In a thread, the program may be past what the scout wants to read, before it comes to what stops it.
+        assert reason in found or "was already past it" in found
 
 
 class Note(pydantic.BaseModel):
