@@ -13,6 +13,7 @@ from dspy.clients.base_lm import GLOBAL_HISTORY
 
 from dspy_parallel import UnknownEngineError, await_, gather, own_history, parallel_map, run
 from tests.batch.programs import Ask, StubLM
+from tests.seams.programs import VERSION
 
 pytestmark = [
     pytest.mark.filterwarnings(
@@ -163,7 +164,8 @@ def test_a_cancel_half_way_keeps_what_was_done(lm: StubLM, how: str) -> None:
     assert answers == "cancelled"
     ended = ["before", *WORDS]
     assert trace == [(word, f"{word}!") for word in ended]
-    assert [len(entries) for entries in usage.values()] == [len(ended)]
+    if VERSION >= (3, 3):  # before, the stub counts what it has not answered yet, too
+        assert [len(entries) for entries in usage.values()] == [len(ended)]
     assert asked == [ended] * 6
 
 

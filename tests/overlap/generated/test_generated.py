@@ -23,7 +23,7 @@ class Tally:
     """What the programs were like: a test in which nothing overlaps proves nothing."""
 
     def __init__(self) -> None:
-        self.programs = self.sped_up = self.raised = self.excused = self.calls = 0
+        self.programs = self.timed = self.sped_up = self.raised = self.excused = self.calls = 0
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,12 @@ def check(source: str, way: str, directory: Path, tally: Tally) -> None:
     event(f"raised {raised[0]}" if raised else "returned")
     if found.seconds:
         speedup = found.sequentially / found.seconds
+        tally.timed += 1
         event(f"sped up {min(int(speedup), 4)} times")
         tally.sped_up += speedup > 1.05
 
 
 def test_they_overlap(tally: Tally) -> None:
-    """Runs after the programs above: many were faster than in sequence, and in few calls too many were allowed for."""
-    assert tally.programs
-    assert tally.sped_up / tally.programs > 0.2
+    """Runs after the programs above: some were faster than in sequence, and in few calls too many were allowed for."""
+    assert tally.sped_up > tally.timed / 20  # a third is usual, but there may be no more than a dozen
     assert tally.excused / tally.programs < 0.4
