@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# First: it makes sure that LangGraph is built as we know it.
+from ..langgraph.compiled import is_parallel
+
+# isort: split
 import functools
 from collections.abc import Iterator
 from typing import Any, cast
@@ -16,7 +20,6 @@ from langgraph.pregel import Pregel
 from langgraph.types import Send
 
 from ..bridge import is_coroutine_function
-from ..langgraph.compiled import is_parallel
 from .programs import MARK, Program, Where, tools_of
 
 __all__ = ["Send", "branches_of", "builder_of", "fan_outs", "is_parallelized", "programs_of_graph"]

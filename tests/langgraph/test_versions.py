@@ -105,12 +105,13 @@ _AT_IMPORT = """
 import sys
 {sabotage}
 try:
-    import dspy_parallel.langgraph
+    import {package}
 except Exception as exc:
     print(type(exc).__name__, exc)
 """
 
 
+@pytest.mark.parametrize("package", ["dspy_parallel.langgraph", "dspy_parallel.doctor.graphs"])
 @pytest.mark.parametrize(
     ("sabotage", "expected"),
     [
@@ -129,10 +130,10 @@ except Exception as exc:
     ],
     ids=["changed", "changed elsewhere", "absent"],
 )
-def test_error_at_import(sabotage: str, expected: str) -> None:
+def test_error_at_import(sabotage: str, expected: str, package: str) -> None:
     """What the package itself imports from LangGraph, too, is missed in so many words."""
     environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    code = _AT_IMPORT.format(sabotage=sabotage)
+    code = _AT_IMPORT.format(sabotage=sabotage, package=package)
     done = subprocess.run([sys.executable, "-c", code], timeout=60, env=environment, capture_output=True, text=True)
     assert done.stdout.startswith(expected), done.stdout + done.stderr
 
