@@ -72,7 +72,9 @@ class TestDemo:
         """In a process of its own: the command as it is typed."""
         done = run("demo", "--json", "--questions", "2", "--scale", "0.1")
         assert done.returncode == 0, done.stderr
-        assert done.stderr == "", "no terminal, no progress; and no warnings"
+        # Some releases of LiteLLM fail in a `__del__` of theirs when the interpreter exits.
+        ours = re.sub(r"Exception ignored in: <function LiteLLM.*\n(Traceback .*\n( .*\n)*\w+: .*\n)?", "", done.stderr)
+        assert ours == "", "no terminal, no progress; and no warnings"
         result = json.loads(done.stdout)
         assert result["same"]
         assert result["ratio"] > 1
