@@ -100,7 +100,7 @@ class Outside:
         function = purity.original(function)
         names = _names_in(function.__code__)
         around = function.__globals__
-        if not names or str(around.get("__name__", "")).partition(".")[0] in _PACKAGES:
+        if not names or not _is_of_users(around):
             return []
         found: list[Any] = [cell.cell_contents for cell in function.__closure__ or () if cell != _EMPTY]
         found += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
@@ -111,8 +111,7 @@ class Outside:
                 if value is not MISSING:
                     self._variables[id(table), name] = table, value
                     if type(value) is types.ModuleType and table is around:
-                        is_own = value.__name__.partition(".")[0] not in _PACKAGES
-                        modules += [vars(value)] if is_own else []
+                        modules += [vars(value)] if _is_of_users(vars(value)) else []
                     else:
                         found.append(value)
         return found
@@ -262,6 +261,11 @@ class Outside:
 _PACKAGES = frozenset((*sys.stdlib_module_names, "dspy", "dspy_parallel", "litellm", "pydantic")) - {"__main__"}
 _EMPTY = types.CellType()
 _names: weakref.WeakKeyDictionary[types.CodeType, frozenset[str]] = weakref.WeakKeyDictionary()
+
+
+def _is_of_users(module: dict[str, Any]) -> bool:
+    """Whether a module, given its variables, may change what it has when a program runs."""
+    return str(module.get("__name__", "")).partition(".")[0] not in _PACKAGES
 
 
 def _names_in(code: types.CodeType) -> frozenset[str]:

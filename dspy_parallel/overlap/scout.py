@@ -15,7 +15,7 @@ from dspy.dsp.utils.settings import settings
 from dspy.utils.usage_tracker import UsageTracker
 
 from ..bridge import run_in_thread, start
-from . import calls, expressions, purity, replies
+from . import calls, expressions, replies
 from .entrance import Overlap
 from .frame import Frame, reachable
 from .outside import Outside, private_copy
@@ -293,4 +293,3 @@ def _no_function() -> None:
 
 
 _NO_FUNCTION: Any = _no_function
-_ = purity

@@ -66,5 +66,6 @@ def check(source: str, way: str, directory: Path, tally: Tally) -> None:
 
 def test_they_overlap(tally: Tally) -> None:
     """Runs after the programs above: some were faster than in sequence, and in few calls too many were allowed for."""
-    assert tally.sped_up > tally.timed / 20  # a third is usual, but there may be no more than a dozen
+    # A third is usual, but there may be no more than a dozen.
+    assert tally.sped_up > (tally.timed / 20 if PARTS == 1 else tally.programs / 5)
     assert tally.excused / tally.programs < 0.4
