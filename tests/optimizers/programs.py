@@ -6,6 +6,7 @@ import asyncio
 import zlib
 from typing import Any
 
+import anyio
 import dspy
 from dspy.clients.base_lm import BaseLM
 
@@ -61,19 +62,24 @@ def feedback(gold: Any, pred: Any, trace: Any = None, pred_name: Any = None, pre
 
 @pure
 class Deterministic(TwinLM):
-    """Answers by the prompt alone, and notes the prompts in the order in which they come."""
+    """Answers by the prompt alone, and notes the prompts in the order in which they come.
 
-    def __init__(self) -> None:
+    If calls are to overlap, the first one waits for another.
+    """
+
+    def __init__(self, *, overlap: bool = False) -> None:
         super().__init__()
         self.prompts: list[str] = []
         self.in_flight: list[int] = [0]
         """How many calls there were when each came, and when each was done."""
+        self.overlap = overlap
 
     async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
         self.in_flight.append(self.in_flight[-1] + 1)
         try:
-            for _ in range(20):  # long enough for others to come
-                await asyncio.sleep(0)
+            with anyio.move_on_after(20):  # then the test fails
+                while self.overlap and max(self.in_flight) < 2:
+                    await asyncio.sleep(0)
             return await super().aforward(prompt, messages, **kwargs)
         finally:
             self.in_flight.append(self.in_flight[-1] - 1)
@@ -84,7 +90,7 @@ class Deterministic(TwinLM):
 
     def copy(self, **kwargs: Any) -> Any:
         copied = BaseLM.copy(self, **kwargs)
-        copied.prompts, copied.in_flight = self.prompts, self.in_flight
+        copied.prompts, copied.in_flight, copied.overlap = self.prompts, self.in_flight, self.overlap
         return copied
 
 

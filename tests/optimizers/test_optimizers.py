@@ -76,7 +76,7 @@ def compiled(
 ) -> tuple[Any, ...]:
     """The optimised program, its state, and the LM that knows the prompts that led to it."""
     random.seed(1)
-    lm = Deterministic()
+    lm = Deterministic(overlap=overlap)
 
     def whole() -> Any:
         return compile_(make(decorate=decorate, overlap=overlap), lm)
@@ -120,7 +120,7 @@ def test_best_of_n_and_refine(wrapper: Any) -> None:
     """They pick the same attempt, after the same calls."""
 
     def outcome(*, decorate: bool, bridged: bool = False, overlap: bool = False) -> Any:
-        lm = Deterministic()
+        lm = Deterministic(overlap=overlap)
         program = make(decorate=decorate, overlap=overlap)
         best = wrapper(program, N=4, reward_fn=lambda _, p: score(p.verdict), threshold=2.0)
         with dspy.context(lm=lm):
