@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import sys
@@ -16,6 +17,7 @@ from .kernel import Program, chain, current_greenlet_program, drive, is_suspenda
 from .meters import LoopMeter, watch
 from .placement import Placement, placement_of
 from .threads import ThreadProgram, close_unused, current_thread_program, run_in_thread
+from .turns import turns_of
 
 __all__ = [
     "Engine",
@@ -217,6 +219,8 @@ async def start(
             "Run a function that consumes the generator and returns the result."
         )
     outer = current_greenlet_program()
+    if outer is None and not (turns := turns_of(asyncio.get_running_loop())).take():
+        await turns.wait()
     within_strict = outer is not None and outer.strict
     placement = None
     if kind == "sync" and engine == "auto" and not within_strict:

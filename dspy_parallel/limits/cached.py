@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Awaitable
 from typing import Any
 
-import dspy
+from ..seams.caching import uses_cache
 
 __all__ = ["Probe", "is_cached", "is_cached_async", "is_probing"]
 
@@ -27,15 +27,9 @@ is_probing = _probing.get
 """Whether the running code only wants to know if the cache has the answer."""
 
 
-def _uses_cache(lm: Any, kwargs: dict[str, Any]) -> bool:
-    cache = dspy.cache
-    enabled = getattr(cache, "enable_memory_cache", False) or getattr(cache, "enable_disk_cache", False)
-    return bool(enabled and kwargs.get("cache", getattr(lm, "cache", False)))
-
-
 def is_cached(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether the sync call would be answered from the cache."""
-    if not _uses_cache(lm, kwargs):
+    if not uses_cache(lm, kwargs):
         return False
     token = _probing.set(True)
     try:
@@ -51,7 +45,7 @@ def is_cached(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 async def is_cached_async(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether the async call would be answered from the cache; the two have different keys."""
-    if not _uses_cache(lm, kwargs):
+    if not uses_cache(lm, kwargs):
         return False
     token = _probing.set(True)
     try:

@@ -23,6 +23,10 @@ T = TypeVar("T")
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
+PARSES = 3
+"""Attempts. CPython up to 3.12 raises SystemError ("AST constructor recursion depth mismatch") now and then if two
+threads parse at the same time."""
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -79,7 +83,7 @@ def _read(code: types.CodeType, qualname: str) -> Source:
     try:
         block = inspect.getblock(lines[code.co_firstlineno - 1 :])
         # Not dedented, which would change strings that go over several lines.
-        tree = ast.parse("if 1:\n" + "".join(block) if block[0][:1].isspace() else "\n" + "".join(block))
+        tree = _parsed("if 1:\n" + "".join(block) if block[0][:1].isspace() else "\n" + "".join(block))
     except (SyntaxError, IndexError, ValueError):
         return Source(None, f"the source of {code.co_name} cannot be read")
     ast.increment_lineno(tree, code.co_firstlineno - 2)
@@ -91,6 +95,15 @@ def _read(code: types.CodeType, qualname: str) -> Source:
                 return Source(None, f"the source of {code.co_name} has changed since it was imported")
             return Source(node, mangling=cls.lstrip("_"))
     return Source(None, f"the source of {code.co_name} cannot be found")
+
+
+def _parsed(text: str) -> ast.Module:
+    for _ in range(PARSES):
+        try:
+            return ast.parse(text)
+        except SystemError:
+            continue
+    raise SyntaxError(f"not parsed in {PARSES} attempts")
 
 
 def _fits(node: ast.FunctionDef, code: types.CodeType, mangling: str) -> bool:

@@ -10,16 +10,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import dspy
+
 from .table import Seam, register
 from .twins import running_twins
 
-__all__: list[str] = []
+__all__ = ["uses_cache"]
 
 _SYNC_NAMES = (
     (".complete.async", ".complete"),  # DSPy 3.4
     (".alitellm_", ".litellm_"),
     ("._cached_acompute_embeddings", "._cached_compute_embeddings"),
 )
+
+
+def uses_cache(lm: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether a call of an LM with these arguments asks DSPy's cache.
+
+    From DSPy 3.4 on, the first read of `dspy.cache` opens the cache's files, for a tenth of a second. DSPy does so in
+    a thread; this function is for the loop, and does not.
+    """
+    if not kwargs.get("cache", getattr(lm, "cache", False)):
+        return False
+    if "cache" not in vars(dspy):
+        return True  # nobody has configured it
+    cache = dspy.cache
+    return bool(getattr(cache, "enable_memory_cache", False) or getattr(cache, "enable_disk_cache", False))
 
 
 def _key(original: Callable[..., str], cache: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

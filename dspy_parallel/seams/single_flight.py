@@ -18,6 +18,7 @@ from typing import Any, Literal
 import dspy
 
 from .. import events
+from .caching import uses_cache
 from .twins import running_twins
 
 __all__ = ["call_once"]
@@ -34,9 +35,7 @@ _NOT_IN_CACHE_KEYS = ("api_key", "api_base", "base_url")
 
 def _key(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
     """What makes two calls equal; None if the call does not use the cache."""
-    if not isinstance(lm, dspy.LM) or not kwargs.get("cache", getattr(lm, "cache", False)):
-        return None
-    if not (getattr(dspy.cache, "enable_memory_cache", False) or getattr(dspy.cache, "enable_disk_cache", False)):
+    if not isinstance(lm, dspy.LM) or not uses_cache(lm, kwargs):
         return None
     if any(isinstance(owner, dspy.BaseLM) for owner in running_twins()[:-1]):
         return None  # a call that another LM makes: it might wait for the very call that it is a part of

@@ -81,9 +81,8 @@ async def test_the_loop_stays_free(server, engine):
 async def test_the_loop_stays_free_while_litellm_is_imported(server):
     server.configure(latency=0.05)
     samples = await asyncio.to_thread(heartbeat.first_import, server.api_base, 200, 5)
-    # The worst is that of the very first turn, in which 200 programs begin, with a greenlet or a thread for each.
-    _late(samples, "worst")
     assert _late(samples, "mean") <= 1.2
+    assert _late(samples, "worst") <= 1.2
 
 
 @pytest.mark.parametrize("when", ["after", "before"])

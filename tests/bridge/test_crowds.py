@@ -10,7 +10,7 @@ import pytest
 
 from dspy_parallel.bridge import await_, placement_of, run, stretches, threads
 from dspy_parallel.bridge import placement as placements
-from dspy_parallel.bridge.placement import Placement
+from dspy_parallel.bridge.placement import CLEAN_RUNS, Placement
 from dspy_parallel.bridge.stretches import Sighting
 from dspy_parallel.errors import BlockingWarning
 
@@ -25,7 +25,7 @@ CONDITION, SEMAPHORE = threading.Condition(), threading.Semaphore(2)
 
 @pytest.mark.timeout(120)
 def test_two_hundred_first_runs_of_a_clean_program():
-    """All in threads at once, and on the loop by the second batch."""
+    """In threads, and on the loop by the second batch."""
 
     def program():
         for _ in range(3):
@@ -34,7 +34,8 @@ def test_two_hundred_first_runs_of_a_clean_program():
 
     async def main():
         me = threading.current_thread()
-        assert me not in await asyncio.gather(*(run(program) for _ in range(200)))
+        first = await asyncio.gather(*(run(program) for _ in range(200)))
+        assert me not in first[:CLEAN_RUNS]  # on a busy machine these may be done before the last ones begin
         assert on_loop(program), placement_of(program)
         assert set(await asyncio.gather(*(run(program) for _ in range(200)))) == {me}
 

@@ -16,10 +16,15 @@ from dspy_parallel import async_module
 from dspy_parallel.testing import LMServer
 
 
+class Ask(dspy.Signature):  # not "question -> answer": Python's parser fails now and then if threads parse at once
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
 class Answer(dspy.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.predict = dspy.Predict("question -> answer")
+        self.predict = dspy.Predict(Ask)
 
     def forward(self, question: str) -> Any:
         return self.predict(question=question)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import functools
 import gc
@@ -244,6 +245,23 @@ def test_without_source_it_runs_in_sequence_and_says_so() -> None:
     with dspy.context(lm=TimedLM(latency=always(0.01))):
         report = explain(executed("<nowhere>"), x="x")
     assert any("no source" in text for _, text in report.reasons)
+
+
+def test_what_the_parser_refuses_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPython up to 3.12 may, if threads parse at the same time."""
+    parse, refused = ast.parse, []
+
+    def fails_once(*args: Any, **kwargs: Any) -> Any:
+        if not refused:
+            refused.append(args)
+            raise SystemError("AST constructor recursion depth mismatch (before=102, after=108)")
+        return parse(*args, **kwargs)
+
+    linecache.cache["<ipython-input-2>"] = (len(SOURCE), None, SOURCE.splitlines(True), "<ipython-input-2>")
+    program = executed("<ipython-input-2>")
+    monkeypatch.setattr(ast, "parse", fails_once)
+    assert seconds(program, x="x") == 1
+    assert refused
 
 
 def test_changed_source_is_not_believed(tmp_path: Path) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +23,8 @@ from tests.seams.programs import PATIENCE, VERSION, alone, together
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
+
+ROOT = Path(__file__).parents[2]
 
 ENGINES = [pytest.param({}, id="default")]
 if VERSION >= (3, 4):
@@ -209,3 +215,37 @@ def test_an_lm_made_of_its_own_kind_does_not_wait_for_itself(server: LMServer) -
     outer, inner = Wrapper("openai/test-model", **options), Wrapper("openai/test-model", **options)
     outer.inner = inner
     assert alone(lambda: outer("hello"), engine="loop") == ["done"]
+
+
+@pytest.mark.skipif(VERSION < (3, 4), reason="older DSPy opens its cache when it is imported")
+@pytest.mark.parametrize("limited", [False, True])
+def test_the_cache_is_not_opened_on_the_loop(limited: bool, tmp_path: Path) -> None:
+    """It takes a tenth of a second, and falls into the first call."""
+    program = f"""
+    import asyncio, threading
+    import diskcache, dspy
+    from dspy_parallel import limit, run
+    from dspy_parallel.testing import LMServer
+    where, open_ = [], diskcache.Cache.__init__
+    def opened(*args, **kwargs):
+        where.append(threading.current_thread())
+        open_(*args, **kwargs)
+    diskcache.Cache.__init__ = opened
+    with LMServer() as server:
+        lm = dspy.LM("openai/test-model", cache=True, **server.lm_kwargs())
+        if {limited}:
+            limit(lm, max_in_flight=2)
+        async def main():
+            await asyncio.gather(*(run(lm, f"hello {{n % 2}}", engine="loop") for n in range(4)))
+        asyncio.run(main())
+        assert server.stats().requests == 2
+    assert where and threading.main_thread() not in where, where
+    """
+    environment = {**os.environ, "DSPY_CACHEDIR": str(tmp_path)}
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        timeout=280,
+    )
