@@ -144,6 +144,8 @@ class ProbationMeter:
     def waiting(self, frame: FrameType | None, until: FrameType | None) -> None:
         """The program is about to wait: see which locks it may hold. Called in its thread."""
         self.end()
+        if not self._clean:
+            return  # such a run promotes nobody, with or without locks
         place = place_of(frame, until)
         if self._placement.looks_at(place):
             self._place, self._held = place, held_locks(frame, until)

@@ -33,6 +33,7 @@ from greenlet import getcurrent, greenlet
 
 from .. import events
 from ..errors import BridgeError
+from .inbox import inbox_of
 from .kernel import chain, drive, new_program
 from .meters import LoopMeter, ProbationMeter
 from .workers import pool
@@ -79,6 +80,7 @@ class ThreadProgram:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, meter: ProbationMeter | None) -> None:
         self._loop = loop
+        self._inbox = inbox_of(loop)
         self._meter = meter
         self._messages: deque[Request | Outcome] = deque()
         self._message_came: asyncio.Future[None] | None = None
@@ -148,7 +150,7 @@ class ThreadProgram:
     def _send(self, message: Request | Outcome) -> bool:
         self._messages.append(message)
         try:
-            self._loop.call_soon_threadsafe(self._wake)
+            self._inbox.post(self._wake)
         except RuntimeError:  # the loop is closed
             return False
         return True
