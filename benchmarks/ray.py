@@ -1,10 +1,11 @@
 """One process against Ray workers, with a stub LM inside each process, so that no server takes the cores.
 
-    python -m benchmarks.ray [WORKERS [ROWS]]
+    python -m benchmarks.ray [WORKERS [ROWS [ROUNDS]]]
 
 What is measured is what a process can carry: the stub answers after a moment of waiting that costs nothing, so that
-cores are busy with DSPy and with us. One process runs `batch()` before Ray starts and again after it has ended. Ray is
-measured while all of its workers are at work, by the calls that the stubs note: to start one takes seconds, once.
+cores are busy with DSPy and with us. One process runs `batch()` before Ray starts and again after it has ended, round
+after round. Ray is measured while all of its workers are at work, by the calls that the stubs note: to start one takes
+seconds, once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -23,6 +25,7 @@ import ray
 from litellm import ModelResponse
 
 from benchmarks import table
+from benchmarks.measure import ratio
 from dspy_parallel import batch
 from dspy_parallel.ray import map_dataset
 from dspy_parallel.ray.ledger import Ledger
@@ -97,17 +100,22 @@ def together(workers: int, count: int) -> float:
     return sum(rates)
 
 
-def measure(workers: int = 2, count: int = 6000) -> tuple[float, float]:
-    """Rows per second of one process and of so many workers, in one run."""
+def measure(workers: int = 2, count: int = 6000, rounds: int = 3) -> list[tuple[float, float]]:
+    """Rows per second of one process and of so many workers, in turn."""
+    found = []
     before = alone(count // 2)
-    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    try:
-        # Enough for all: the first worker must not be done before the last one is there.
-        ours = together(workers, count * workers)
-    finally:
-        ray.shutdown()
-    return (before + alone(count // 2)) / 2, ours
+    for _ in range(rounds):
+        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        try:
+            # Enough for all: the first worker must not be done before the last one is there.
+            ours = together(workers, count * workers)
+        finally:
+            ray.shutdown()
+        after = alone(count // 2)
+        found.append(((before + after) / 2, ours))
+        before = after
+    return found
 
 
 def ledger_rate(rows_at_a_time: int = 10, messages: int = 2000) -> float:
@@ -127,14 +135,15 @@ def ledger_rate(rows_at_a_time: int = 10, messages: int = 2000) -> float:
 
 if __name__ == "__main__":
     given = [int(argument) for argument in sys.argv[1:]]
-    one, many = measure(*given)
+    found = measure(*given)
     workers = given[0] if given else 2
+    one, many = (statistics.median(column) for column in zip(*found, strict=True))
     table.show(
         f"Rows per second, a stub LM in the process, {IN_FLIGHT} in flight in each, DSPy {dspy.__version__}",
         ("", "rows/s", "ratio"),
         [
             ("batch(), one process", f"{one:.0f}", "1.00"),
-            (f"Ray, {workers} workers", f"{many:.0f}", f"{many / one:.2f}"),
+            (f"Ray, {workers} workers", f"{many:.0f}", ratio([two for _, two in found], [each for each, _ in found])),
         ],
     )
     print(f"The ledger takes {ledger_rate():,.0f} messages of 10 rows per second.")

@@ -31,7 +31,7 @@ def answers(results: list[Any]) -> list[Any]:
 @pytest.mark.parametrize("way", WAYS)
 def test_no_more_than_allowed_at_a_time(server: LMServer, way: str) -> None:
     """The server, which would refuse a fourth, never sees one; and three do get there at once."""
-    server.configure(max_concurrency=3, latency=0.02)
+    server.configure(max_concurrency=3, latency=0.2)
     lm = make_lm(server, num_retries=0)
     held = limit(lm, max_in_flight=3)
     assert all(isinstance(answer, str) for answer in answers(WAYS[way](lm, ITEMS)))
@@ -43,7 +43,7 @@ def test_no_more_than_allowed_at_a_time(server: LMServer, way: str) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_refused_calls_queue_again(server: LMServer, way: str) -> None:
     """Eight times too many at once, and DSPy's own retries are off: still none is lost."""
-    server.configure(max_concurrency=3, latency=0.02, retry_after=0.05)
+    server.configure(max_concurrency=3, latency=0.2, retry_after=0.05)
     lm = make_lm(server, num_retries=0)
     held = limit(lm, max_in_flight=24)
     assert all(isinstance(answer, str) for answer in answers(WAYS[way](lm, ITEMS)))
@@ -55,7 +55,7 @@ def test_refused_calls_queue_again(server: LMServer, way: str) -> None:
 
 def test_the_window_adapts(server: LMServer) -> None:
     """It ends near what the server admits."""
-    server.configure(max_concurrency=4, latency=0.01, retry_after=0.02)
+    server.configure(max_concurrency=4, latency=0.2, retry_after=0.02)
     lm = make_lm(server, num_retries=0)
     held = limit(lm, max_in_flight=64)
     WAYS["loop"](lm, [f"item {n}" for n in range(64)])
