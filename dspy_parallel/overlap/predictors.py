@@ -11,6 +11,7 @@ from typing import Any
 import dspy
 from dspy.dsp.utils.settings import settings
 
+from ..seams import caching
 from ..seams.table import Seam, register
 from . import purity
 from .outside import private_copy
@@ -18,7 +19,7 @@ from .session import Call, Current, current
 from .strands import Halted
 from .wire import joins
 
-__all__ = ["manner_of", "why_not"]
+__all__ = ["manner_of", "uses_cache", "why_not"]
 
 
 def manner_of(predictor: Any, inputs: dict[str, Any]) -> tuple[Any, ...]:
@@ -50,6 +51,12 @@ def why_not(predictor: Any, inputs: dict[str, Any]) -> str | None:
     if options.get("rollout_id") is not None and not options.get("temperature"):
         return "DSPy is going to warn, once, of a rollout_id without a temperature"
     return _why_not_lm(lm)
+
+
+def uses_cache(predictor: Any, inputs: dict[str, Any]) -> bool:
+    """Whether its request is kept in DSPy's cache, and an equal one answered from there. In the context of the call."""
+    lm = inputs.get("lm") or predictor.lm or settings.lm
+    return isinstance(lm, dspy.LM) and caching.uses_cache(lm, {**predictor.config, **(inputs.get("config") or {})})
 
 
 def _why_not_lm(lm: Any) -> str | None:

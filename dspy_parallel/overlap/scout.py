@@ -19,7 +19,7 @@ from . import calls, expressions, replies
 from .entrance import Overlap
 from .frame import Frame, reachable
 from .outside import Outside, private_copy
-from .predictors import manner_of, why_not
+from .predictors import manner_of, uses_cache, why_not
 from .regards import Verdicts
 from .session import Call, Current, Session, current
 from .strands import Halted, Path, Pending, Strand, Strands
@@ -178,6 +178,12 @@ class Scout:
         call.is_whole = isinstance(target, dspy.Module) and not is_predictor
         if is_predictor and reason is None:
             reason = context.run(self._in_context, strand, why_not, target, inputs)
+            if (
+                reason is None
+                and self.session.would_overtake(call)
+                and context.run(self._in_context, strand, uses_cache, target, inputs)
+            ):
+                reason = "an equal call comes before it, whose answer the cache will have"
         call.is_issued = reason is None
         if strand.guess is not None:
             return self._suppose(call, strand, args, inputs, context)

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import dspy
+
 from .inert import CONTAINERS, RECORDS, is_box
 from .outside import private_copy
 from .strands import Path, Pending
@@ -241,6 +243,11 @@ class Session:
         # On the loop's own thread, and later: now, it is the main line's turn.
         self.loop.call_soon_threadsafe(tell)
 
+    def would_overtake(self, call: Call) -> bool:
+        """Whether an equal call, of the same predictor or another, comes before and is left to the main line."""
+        with self._lock:
+            return any(_is_left_to_main(other, call) and _is_same_call(other, call) for other in self.calls)
+
     def is_held_before(self, path: Path) -> bool:
         """Whether the main line is in a call that comes before a place, so that it has not passed that."""
         held = self._held
@@ -274,6 +281,13 @@ def _is_like(guess: Call, call: Call) -> bool:
     return guess.target is call.target and not guess.was_cancelled and _is_same_call(guess, call)
 
 
+def _is_left_to_main(other: Call, call: Call) -> bool:
+    twin = other.twin
+    if twin is None and other.side == "main" and other.target is call.target:
+        return False  # they are going to be paired
+    return not (other.has_ended or other.is_issued or (twin is not None and (twin.has_ended or twin.is_issued)))
+
+
 def _is_same_call(one: Call, other: Call) -> bool:
     try:
         is_alike = one.inputs.keys() == other.inputs.keys() if isinstance(one.inputs, dict) else True
@@ -293,6 +307,8 @@ def _is_same(one: Any, other: Any) -> bool:
         return True
     if cls is not type(other):
         return False
+    if cls is type(dspy.Signature):
+        return bool(one.equals(other)) and _types(one) == _types(other)
     if cls is float:
         return repr(one) == repr(other)
     if isinstance(one, dict):
@@ -304,6 +320,10 @@ def _is_same(one: Any, other: Any) -> bool:
     if cls not in CONTAINERS and is_box(cls):
         return _is_same(vars(one), vars(other))
     return bool(one == other)
+
+
+def _types(signature: type[dspy.Signature]) -> list[tuple[str, Any]]:
+    return [(name, field.annotation) for name, field in signature.fields.items()]
 
 
 def _flat(table: dict[Any, Any]) -> list[Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy.utils.callback import BaseCallback
 
 from dspy_parallel import async_module
 from dspy_parallel.testing import LMServer
@@ -26,6 +27,18 @@ class Repeats(dspy.Module):
         return dspy.Prediction(y=[each.y for each in found], z=self.p(x=found[0].y).y)
 
 
+class Watched(Repeats):
+    """The first of the equal calls is not made early, as its predictor has a callback of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watched = dspy.Predict("x -> y", callbacks=[BaseCallback()])
+
+    def forward(self, x: str) -> Any:
+        found = [self.watched(x=x), self.q(x=x), self.p(x=x)]
+        return dspy.Prediction(y=[each.y for each in found], z=self.p(x=found[0].y).y)
+
+
 def seen(cls: Any, server: LMServer, engine: str, cache: bool, times: int) -> Any:
     options: dict[str, Any] = {"engine": engine} if hasattr(dspy, "lm15") else {}
     lm = dspy.LM("openai/any", cache=cache, **options, **server.lm_kwargs())
@@ -41,13 +54,14 @@ def seen(cls: Any, server: LMServer, engine: str, cache: bool, times: int) -> An
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("cache", [False, True], ids=["uncached", "cached"])
-def test_same_requests_usage_and_history(lm_server: LMServer, engine: str, cache: bool) -> None:
-    """Equal calls are two requests without the cache; with it, one and a hit, also in a second run."""
-    expected = seen(Repeats, lm_server, engine, cache, 2)
+@pytest.mark.parametrize("cls", [Repeats, Watched])
+def test_same_requests_usage_and_history(lm_server: LMServer, engine: str, cache: bool, cls: Any) -> None:
+    """Equal calls are two requests without the cache; with it, one and then a hit, also in a second run."""
+    expected = seen(cls, lm_server, engine, cache, 2)
     if cache:
         dspy.cache.reset_memory_cache()
         dspy.cache.disk_cache.clear()
-    ahead = async_module(type("Repeats", (Repeats,), {}), overlap=True)
+    ahead = async_module(type("Ahead", (cls,), {}), overlap=True)
     assert seen(ahead, lm_server, engine, cache, 2) == expected
     assert expected[-1] == (3 if cache else 8)
 
