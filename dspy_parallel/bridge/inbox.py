@@ -23,7 +23,7 @@ class Inbox:
         self._is_told = False
 
     def post(self, call: Callable[[], None]) -> None:
-        """Have it called by the loop, in order; from any thread.
+        """Have it called by the loop, in order; from any thread. It must not raise: others may come right after it.
 
         Raises:
             RuntimeError: If the loop is closed.

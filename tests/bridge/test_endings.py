@@ -16,7 +16,7 @@ from dspy_parallel.bridge import await_, run
 from dspy_parallel.bridge.kernel import Program
 from dspy_parallel.errors import BridgeError
 
-from .waiting import Computing, Gate
+from .waiting import Computing, Gate, ticks
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -100,6 +100,7 @@ def test_closing_what_swallows_it():
         coroutine = run(returns, engine="loop")
         coroutine.send(None)
         coroutine.close()
+        await ticks(2)  # each begins in a turn of its own
         coroutine = run(waits_on, engine="loop")
         coroutine.send(None)
         with pytest.raises(RuntimeError):

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dspy_parallel.bridge import await_, run
+from dspy_parallel.bridge import await_, run, turns
 from tests.loops import LOOP_KINDS, run_on
 
 VARS = [contextvars.ContextVar(f"oracle_{n}") for n in range(2)]
@@ -55,6 +55,12 @@ def _compound(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 programs = st.lists(st.recursive(leaves, _compound, max_leaves=12), max_size=5)
+
+
+@pytest.fixture(autouse=True)
+def all_begin_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes: when the next turn begins is the machine's matter."""
+    monkeypatch.setattr(turns, "SECONDS_PER_TURN", 1e6)
 
 
 @dataclass

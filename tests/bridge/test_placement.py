@@ -123,8 +123,11 @@ def test_many_in_flight_when_it_begins_to_block():
     """Those on the loop block it one by one, which nobody can help. They are one sign; later runs are in threads."""
     gate = None
     blocking = False
+    waiting = 0
 
     async def wait():
+        nonlocal waiting
+        waiting += 1
         await gate.wait()
 
     def program():
@@ -140,7 +143,8 @@ def test_many_in_flight_when_it_begins_to_block():
         await until("loop", program)
         blocking = True
         tasks = [asyncio.ensure_future(run(program)) for _ in range(5)]
-        await asyncio.sleep(0)
+        while waiting < 5:
+            await asyncio.sleep(0)
         gate.set()
         assert await asyncio.gather(*tasks) == [me] * 5
         placement = placement_of(program)
