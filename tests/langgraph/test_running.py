@@ -89,14 +89,14 @@ class AsyncAnswer(Answer):
 def test_all_calls_are_in_flight_at_once(lm: Any, node: Any, engine: Any) -> None:
     """The server answers nobody before forty requests have come in."""
     width = 40
-    lm.configure(latency=1.0)
     graph = fan_out(node, width, engine)
+    lm.configure(gate=width)
     graph.invoke({"n": 0})
     assert lm.stats().peak_in_flight == width
     lm.reset_stats()
+    lm.configure(gate=width)
     asyncio.run(graph.ainvoke({"n": 0}))
     assert lm.stats().peak_in_flight == width
-    lm.configure(latency=0.05)
 
 
 @ENGINES
@@ -120,11 +120,10 @@ def test_conditional_edges_may_ask_an_lm(lm: Any, engine: Any) -> None:
     builder = StateGraph(State).add_node("node", lambda state: {"log": []}).add_node("yes", lambda state: {"log": [1]})
     builder.add_node("no", lambda state: {"log": [0]}).add_conditional_edges("node", path, ["yes", "no"])
     builder.add_conditional_edges(START, lambda state: [Send("node", {"n": n}) for n in range(width)], ["node"])
-    lm.configure(latency=1.0)
+    lm.configure(gate=width)
     result = parallelize_graph(builder, engine=engine).compile().invoke({"n": 0})
     assert result["log"] == [1]
     assert lm.stats().peak_in_flight == width
-    lm.configure(latency=0.05)
 
 
 @ENGINES
@@ -279,10 +278,9 @@ def test_left_nodes_that_call_a_graph_do_not_keep_it_from_its_lm(lm: Any) -> Non
 
     builder = StateGraph(State).add_node("node", node)
     builder.add_conditional_edges(START, lambda state: [Send("node", {"n": n}) for n in range(40)], ["node"])
-    lm.configure(latency=1.0)
+    lm.configure(gate=40)
     parallelize_graph(builder, nodes={"node": "leave"}).compile().invoke({"n": 0})
     assert lm.stats().peak_in_flight == 40
-    lm.configure(latency=0.05)
 
 
 def test_callers_in_several_threads_do_not_wait_for_each_other() -> None:
@@ -387,7 +385,6 @@ async_module(Decorated)
 @ENGINES
 def test_decorated_module(lm: Any, engine: Any) -> None:
     graph = fan_out(Decorated(), 12, engine)
-    lm.configure(latency=1.0)
+    lm.configure(gate=12)
     assert len(graph.invoke({"n": 0})["log"]) == 12
     assert lm.stats().peak_in_flight == 12
-    lm.configure(latency=0.05)

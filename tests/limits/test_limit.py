@@ -21,7 +21,7 @@ from dspy_parallel.testing import LMServer
 from tests.limits.programs import WAYS, Answer, OnLoop, Watch, make_lm
 from tests.testing.dspy_world import VERSION
 
-ITEMS = [f"item {n}" for n in range(24)]
+ITEMS = [f"item {n}" for n in range(12)]
 
 
 def answers(results: list[Any]) -> list[Any]:
@@ -42,10 +42,10 @@ def test_no_more_than_allowed_at_a_time(server: LMServer, way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_refused_calls_queue_again(server: LMServer, way: str) -> None:
-    """Eight times too many at once, and DSPy's own retries are off: still none is lost."""
+    """Four times too many at once, and DSPy's own retries are off: still none is lost."""
     server.configure(max_concurrency=3, latency=0.2, retry_after=0.05)
     lm = make_lm(server, num_retries=0)
-    held = limit(lm, max_in_flight=24)
+    held = limit(lm, max_in_flight=12)
     assert all(isinstance(answer, str) for answer in answers(WAYS[way](lm, ITEMS)))
     stats = server.stats()
     assert (stats.completed, stats.peak_in_flight) == (len(ITEMS), 3)
@@ -55,7 +55,7 @@ def test_refused_calls_queue_again(server: LMServer, way: str) -> None:
 
 def test_the_window_adapts(server: LMServer) -> None:
     """It ends near what the server admits."""
-    server.configure(max_concurrency=4, latency=0.2, retry_after=0.02)
+    server.configure(max_concurrency=4, latency=0.1, retry_after=0.02)
     lm = make_lm(server, num_retries=0)
     held = limit(lm, max_in_flight=64)
     WAYS["loop"](lm, [f"item {n}" for n in range(64)])
@@ -239,7 +239,7 @@ def test_state_has_no_limit(server: LMServer) -> None:
 
 def test_several_lms_share_a_limit(server: LMServer) -> None:
     """As many as are named."""
-    server.configure(latency=0.05)
+    server.configure(latency=0.2)
     lms = [make_lm(server), make_lm(server, temperature=0.5)]
     limit(*lms, max_in_flight=2)
 
@@ -252,7 +252,7 @@ def test_several_lms_share_a_limit(server: LMServer) -> None:
 
 def test_limit_all(server: LMServer) -> None:
     """One limit for each model and address, however many LMs are made; an LM's own goes first; and it ends."""
-    server.configure(latency=0.05)
+    server.configure(latency=0.2)
     limit_all(max_in_flight=2)
 
     async def main() -> int:

@@ -76,8 +76,8 @@ def test_the_cache_is_not_looked_into_on_the_loop(server: LMServer, monkeypatch:
 
 def test_waiting_does_not_count_towards_the_timeout(server: LMServer) -> None:
     """Ten calls one after the other take longer than the LM's timeout; none of them does."""
-    server.configure(latency=LATENCY)
-    lm = make_lm(server, timeout=6 * LATENCY, num_retries=0)
+    server.configure(latency=0.3)
+    lm = make_lm(server, timeout=2.5, num_retries=0)
     WAYS["loop"](lm, ["warm up"])
     limit(lm, max_in_flight=1)
     for way in ("loop", "plain_threads"):
