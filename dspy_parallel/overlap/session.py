@@ -135,6 +135,8 @@ class Session:
         self.calls: list[Call] = []
         self.guesses: list[Call] = []
         """Those made for undecided branches that the scout has not come to."""
+        self._left: list[Call] = []
+        """Those that the scout does not make, for `would_overtake()`."""
         self._open: dict[tuple[Side, int], list[Call]] = {}
         self._mains_ahead = 0
         self._held: Call | None = None
@@ -159,6 +161,8 @@ class Session:
             if guess is not None and call.side == "scout":
                 return self._take(guess, call)
             self.calls.append(call)
+            if not call.is_issued:
+                self._left.append(call)
             if guess is not None:
                 self._mains_ahead += 1  # the scout has not come to it
                 call.twin, guess.twin, call.flights, call.came_second = guess, call, guess.flights, True
@@ -246,7 +250,8 @@ class Session:
     def would_overtake(self, call: Call) -> bool:
         """Whether an equal call, of the same predictor or another, comes before and is left to the main line."""
         with self._lock:
-            return any(_is_left_to_main(other, call) and _is_same_call(other, call) for other in self.calls)
+            self._left = [other for other in self._left if _is_left(other)]
+            return any(not _is_twin_to_be(other, call) and _is_same_call(other, call) for other in self._left)
 
     def is_held_before(self, path: Path) -> bool:
         """Whether the main line is in a call that comes before a place, so that it has not passed that."""
@@ -281,11 +286,13 @@ def _is_like(guess: Call, call: Call) -> bool:
     return guess.target is call.target and not guess.was_cancelled and _is_same_call(guess, call)
 
 
-def _is_left_to_main(other: Call, call: Call) -> bool:
-    twin = other.twin
-    if twin is None and other.side == "main" and other.target is call.target:
-        return False  # they are going to be paired
-    return not (other.has_ended or other.is_issued or (twin is not None and (twin.has_ended or twin.is_issued)))
+def _is_left(call: Call) -> bool:
+    """Whether the main line has yet to make it, or is about to."""
+    return not (call.has_ended or (call.twin is not None and (call.twin.has_ended or call.twin.is_issued)))
+
+
+def _is_twin_to_be(main: Call, call: Call) -> bool:
+    return main.side == "main" and main.twin is None and main.target is call.target
 
 
 def _is_same_call(one: Call, other: Call) -> bool:
