@@ -66,9 +66,7 @@ class StubLM(dspy.BaseLM):
         question, response = self._reply(messages)
         self._count(1)
         try:
-            # A turn for each character: short questions overtake long ones.
-            for _ in range(len(question)):
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)
             while "hold" in question and not self.released.is_set():
                 await asyncio.sleep(0.005)
         except asyncio.CancelledError:
