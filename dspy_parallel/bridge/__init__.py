@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .caller_thread import blocked_loop, is_called_in_sync, is_waiting
 from .engines import (
     Engine,
     await_,
@@ -10,32 +11,39 @@ from .engines import (
     in_bridge,
     is_coroutine_function,
     is_generator_function,
-    offload,
-    run,
+    is_on_loop,
+    is_strict,
     start,
 )
-from .flights import Flight, Launch
-from .placement import Placement, placement_of
-from .portal import run_sync, serving_loop
-from .threads import run_in_thread
-from .waits import is_waiting
+from .loop_monitor import BlockedSlice, LoopMonitor
+from .loop_thread import run_plainly, run_sync, serving_loop
+from .placement import ON_LOOP, PINNED_TO_LOOP, PINNED_TO_THREAD, Placement
+from .task_pool import Job, TaskPool
+from .thread_program import run_in_thread
 
 __all__ = [
+    "ON_LOOP",
+    "PINNED_TO_LOOP",
+    "PINNED_TO_THREAD",
+    "BlockedSlice",
     "Engine",
-    "Flight",
-    "Launch",
+    "Job",
+    "LoopMonitor",
     "Placement",
+    "TaskPool",
     "await_",
+    "blocked_loop",
     "call_in_thread",
     "check_engine",
     "in_bridge",
+    "is_called_in_sync",
     "is_coroutine_function",
     "is_generator_function",
+    "is_on_loop",
+    "is_strict",
     "is_waiting",
-    "offload",
-    "placement_of",
-    "run",
     "run_in_thread",
+    "run_plainly",
     "run_sync",
     "serving_loop",
     "start",

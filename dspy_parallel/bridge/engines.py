@@ -1,4 +1,4 @@
-"""`run()`: one program, on the engine of its choice; `await_()`: how its code waits."""
+"""`start()`: one program, where its placement says; `await_()`: how its code waits."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import inspect
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, Literal, TypeVar, cast
 
 from greenlet import getcurrent
 
 from ..errors import BridgeError, ThreadRequiredError, UnknownEngineError
-from .kernel import Program, chain, current_greenlet_program, drive, is_suspendable, new_program
-from .meters import LoopMeter, watch
-from .placement import Placement, placement_of
-from .threads import ThreadProgram, close_unused, current_thread_program, run_in_thread
-from .turns import turns_of
+from .kernel import Program, chain, current_greenlet_program, drive, is_suspendable
+from .placement import ON_LOOP, PINNED_TO_LOOP, PINNED_TO_THREAD, Placement, SliceMeter
+from .start_pace import turns_of
+from .thread_program import ThreadProgram, close_unused, current_thread_program, run_in_thread
 
 __all__ = [
     "Engine",
     "await_",
     "call_in_thread",
     "check_engine",
+    "current_program",
     "in_bridge",
     "is_coroutine_function",
     "is_generator_function",
-    "offload",
-    "run",
+    "is_on_loop",
+    "is_strict",
+    "needs_thread",
     "start",
 ]
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 Engine = Literal["auto", "loop", "thread"]
@@ -62,8 +62,8 @@ def _kind(fn: Callable[..., Any]) -> Literal["sync", "coroutine", "generator"]:
     flags = code.co_flags if code is not None else 0
     if flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
         return "generator"
-    # The mark is that of inspect.markcoroutinefunction (3.12).
-    return "coroutine" if flags & inspect.CO_COROUTINE or hasattr(fn, "_is_coroutine_mark") else "sync"
+    # That heeds the mark of inspect.markcoroutinefunction (3.12), too.
+    return "coroutine" if flags & inspect.CO_COROUTINE or inspect.iscoroutinefunction(fn) else "sync"
 
 
 def is_coroutine_function(fn: Callable[..., Any]) -> bool:
@@ -76,7 +76,8 @@ def is_generator_function(fn: Callable[..., Any]) -> bool:
     return _kind(fn) == "generator"
 
 
-def _current() -> Program | ThreadProgram | None:
+def current_program() -> Program | ThreadProgram | None:
+    """The program whose code is running now in this thread and task, if any."""
     return current_greenlet_program() or current_thread_program()
 
 
@@ -97,7 +98,18 @@ def in_bridge() -> bool:
     """
     if getcurrent().parent is None:  # a thread's main greenlet: plain code, or the thread engine
         return current_thread_program() is not None
-    return _current() is not None or is_suspendable()
+    return current_program() is not None or is_suspendable()
+
+
+def is_on_loop() -> bool:
+    """Whether the running code is part of a program on the event loop's own thread."""
+    return current_greenlet_program() is not None or is_suspendable()
+
+
+def is_strict() -> bool:
+    """Whether the running code is part of a program that is pinned to the loop."""
+    program = current_greenlet_program()
+    return program is not None and program.strict
 
 
 def await_(awaitable: Awaitable[T]) -> T:
@@ -132,7 +144,7 @@ def await_(awaitable: Awaitable[T]) -> T:
         assert asyncio.run(run(program)) == 6
         ```
     """
-    program = _current()
+    program = current_program()
     if program is not None:
         return program.wait_for(awaitable)
     if is_suspendable():
@@ -154,63 +166,17 @@ def _outside() -> str:
     )
 
 
-async def run(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kwargs: Any) -> T:
-    """Run a sync function so that it can wait for the event loop without blocking it.
+async def start(
+    fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], placement: Placement = ON_LOOP
+) -> T:
+    """Run `fn(*args, **kwargs)` as a program of the running task, where the placement says.
 
-    With `engine="loop"` the function runs on the event loop's own thread, in a greenlet: thousands may be in
-    flight, and each is cancellable wherever it waits. It is the strict setting: a call that needs a thread is an
-    error. With `engine="thread"` it runs in a worker thread and only its waits are on the loop; for code that
-    blocks, holds locks or wants a thread of its own. With `engine="auto"` it begins in threads and moves to the
-    loop once a few runs have shown that it does not block. Context variables are shared with the caller: what the
-    function sets is seen afterwards, as after a plain call.
-
-    Runs nest: a program may await others, on either engine. Inside one that is pinned to `"loop"`, `"auto"` means
-    `"loop"`.
-
-    Args:
-        fn: A sync function, or a coroutine function, whose own code then runs on the loop while sync calls inside
-            it can wait.
-        *args: Passed on.
-        engine: `"auto"`, `"loop"` or `"thread"`.
-        **kwargs: Passed on.
-
-    Returns:
-        What `fn` returns.
+    A coroutine function's code is always on the loop; only whether it is strict matters then. Inside a strict program
+    everything is strict, but what is pinned to a thread.
 
     Raises:
-        UnknownEngineError: For any other engine.
         TypeError: If `fn` is a generator function.
         BaseException: Whatever `fn` raises.
-
-    Example:
-        ```python
-        import asyncio
-        from dspy_parallel import await_, run
-
-        def program(n):
-            await_(asyncio.sleep(0))
-            return n + 1
-
-        async def main():
-            return await asyncio.gather(*(run(program, n, engine="loop") for n in range(3)))
-
-        assert asyncio.run(main()) == [1, 2, 3]
-        ```
-    """
-    check_engine(engine)
-    return await start(fn, args, kwargs, engine)
-
-
-async def start(
-    fn: Callable[..., T],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    engine: Engine,
-    known_as: Callable[..., Any] | type | None = None,
-) -> T:
-    """`run()` for callers that have checked the engine and may know the program under another name.
-
-    That name, `known_as`, is the class or function by which `engine="auto"` remembers it; by default `fn`.
     """
     kind = _kind(fn)
     if kind == "generator":
@@ -221,91 +187,68 @@ async def start(
     outer = current_greenlet_program()
     if outer is None and not (turns := turns_of(asyncio.get_running_loop())).take():
         await turns.wait()
-    within_strict = outer is not None and outer.strict
-    placement = None
-    if kind == "sync" and engine == "auto" and not within_strict:
-        placement = placement_of(known_as if known_as is not None else fn)
-    if kind == "sync" and _needs_thread(engine, placement):
-        return await run_in_thread(fn, args, kwargs, watch(placement))
+    strict = placement is PINNED_TO_LOOP or (outer is not None and outer.strict)
+    if (placement is PINNED_TO_THREAD or not strict) and needs_thread(fn, placement):
+        return await run_in_thread(fn, args, kwargs, computes=placement.computes)
 
-    program = new_program(strict=within_strict or engine == "loop")
-    meter = LoopMeter(placement)
+    meter = None if placement.is_fixed or kind == "coroutine" else SliceMeter(placement)
+    program = Program(strict=strict, meter=meter)
     handled = sys.exc_info()[1]
+    result: Any = None
     try:
         if kind == "coroutine":
-            result = await drive(program, program.wait_for, (fn(*args, **kwargs),), {}, meter)
+            result = await drive(program, program.wait_for, (fn(*args, **kwargs),), {})
         else:
-            result = await drive(program, fn, args, kwargs, meter)
+            result = await drive(program, fn, args, kwargs)
+        refusal = _refusal_of(program, outer)
     except BaseException as exc:
         chain(exc, handled)
-        raise
+        refusal = _refusal_of(program, outer)
+        if refusal is None or exc is refusal or not isinstance(exc, Exception):
+            raise
     finally:
         handled = None  # no cycle between a traceback and this frame
-    meter.finished()
-    return cast("T", result)
+    if refusal is None:
+        return cast("T", result)
+    try:
+        raise refusal
+    finally:
+        refusal = None
 
 
-def _needs_thread(engine: Engine, placement: Placement | None) -> bool:
-    if placement is None:
-        return engine == "thread"
-    return _FREE_THREADED or placement.state != "loop"
+def _refusal_of(program: Program, outer: Program | None) -> Exception | None:
+    """The error that has told a strict program what it may not do.
 
-
-@overload
-def offload(fn: Callable[P, T], /) -> Callable[P, T]: ...
-@overload
-def offload(*, reason: str) -> Callable[[Callable[P, T]], Callable[P, T]]: ...
-def offload(fn: Callable[..., Any] | None = None, /, *, reason: str = "it is marked with offload") -> Any:
-    """Mark a sync function that blocks: inside a program on the loop, it runs in a worker thread.
-
-    Elsewhere, and in a program that has a thread of its own, it is a plain call. In the worker thread the
-    program's context variables are visible, and the function can itself call programs and wait with `await_()`. A
-    cancel is raised at its next wait; the program goes on only after the thread has left the function.
-
-    Args:
-        fn: The function.
-        reason: Why it needs a thread; completes the sentence "... needs a thread because ..." in errors.
-
-    Returns:
-        A function with the same signature.
-
-    Raises:
-        ThreadRequiredError: When called inside a program that is pinned to `engine="loop"`.
-
-    Example:
-        ```python
-        import asyncio, threading
-        from dspy_parallel import offload, run
-
-        @offload
-        def read_from_slow_disk():
-            return threading.current_thread().name
-
-        def program():
-            return read_from_slow_disk()
-
-        assert program() == "MainThread"
-        assert asyncio.run(run(program)) != "MainThread"
-        ```
+    Its caller hears of it whatever the program has made of it: `except Exception` is common around a subprocess, and
+    the wrong prompt that came of it would be paid for. The same goes for a strict program that awaits this one.
     """
-    if fn is None:
-        return functools.partial(offload, reason=reason)
+    refusal, program.refusal = program.refusal, None
+    if refusal is not None and outer is not None and outer.strict:
+        outer.refusal = refusal
+    return refusal
 
-    @functools.wraps(fn)
-    def offloaded(*args: Any, **kwargs: Any) -> Any:
-        return call_in_thread(fn, args, kwargs, reason)
 
-    return offloaded
+def needs_thread(fn: Callable[..., Any], placement: Placement) -> bool:
+    """Whether a program is to have a thread of its own, if it is no part of a strict one."""
+    if placement.engine != "thread" and (not _FREE_THREADED or placement in (ON_LOOP, PINNED_TO_LOOP)):
+        return False
+    return _kind(fn) == "sync"
 
 
 def call_in_thread(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], reason: str) -> T:
     """Call a blocking function in a worker thread if the calling program is on the loop; else just call it."""
-    program = _current()
+    program = current_program()
     if isinstance(program, Program) or (program is None and is_suspendable()):
         if program is not None and program.strict:
-            raise ThreadRequiredError(
+            refusal = program.refusal or ThreadRequiredError(
                 f"{getattr(fn, '__qualname__', fn)} needs a thread because {reason}, but the program is pinned to "
                 "engine='loop'. Use engine='auto' or 'thread', or replace the call by one that can wait on the loop."
             )
+            program.refusal = refusal
+            raise refusal
         return await_(run_in_thread(fn, args, kwargs))
-    return fn(*args, **kwargs) if program is None else program.call(fn, args, kwargs)
+    if isinstance(program, ThreadProgram):
+        program.thread.waits()
+        with program.out_of_turn():
+            return fn(*args, **kwargs)
+    return fn(*args, **kwargs)

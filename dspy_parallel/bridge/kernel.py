@@ -25,83 +25,66 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import threading
 import types
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from ..errors import BridgeError
+from .placement import SliceMeter
 
-__all__ = ["Meter", "Program", "chain", "current_greenlet_program", "drive", "is_suspendable", "new_program"]
+__all__ = ["Program", "StoppedProgram", "chain", "current_greenlet_program", "drive", "is_suspendable"]
 
 T = TypeVar("T")
 
-MAX_SPARE = 1000
-"""How many greenlets of programs that have returned a thread keeps for later ones; some 16 kB each."""
 
+class StoppedProgram(RuntimeError):
+    """A program raised StopIteration, its `__cause__`, which no coroutine lets out (PEP 479)."""
 
-class Meter(Protocol):
-    """Is told when a program gets hold of its thread and when it lets go."""
-
-    def begin(self) -> None:
-        """It has the thread now."""
-
-    def end(self) -> None:
-        """It waits, or has ended."""
-
-
-class _Returned:
-    """Carries a program's result, to the first who asks."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def take(self) -> Any:
-        value, self._value = self._value, None
-        return value
+    def __init__(self) -> None:
+        super().__init__("coroutine raised StopIteration")
 
 
 class Program(greenlet):
-    """One run of a sync function on the event loop's own thread, see `new_program()`.
+    """One run of a sync function on the event loop's own thread, for the running task.
 
-    Once it has returned, the greenlet waits for another one. A new greenlet's stack is a mapping of its own,
-    which costs more than all else that a run needs.
+    Args:
+        context: Where its context variables live; by default, the caller's own context, shared.
+        strict: Whether work that needs a thread is an error in it.
+        meter: Measures for how long it keeps the loop from others.
     """
 
     # SQLAlchemy's `await_only` accepts any greenlet with this marker and switches to its parent with the
     # awaitable itself; drive() understands that.
     __sqlalchemy_greenlet_provider__ = True
 
-    __slots__ = ("closing", "driven", "exited", "is_spare", "strict", "task")
+    __slots__ = ("closing", "driven", "exited", "meter", "refusal", "strict", "task")
 
-    def begin(self, context: contextvars.Context | None, strict: bool) -> None:
-        """Become the run of another function."""
-        self.gr_context = context if context is not None else getcurrent().gr_context
+    def __init__(
+        self, context: contextvars.Context | None = None, *, strict: bool = False, meter: SliceMeter | None = None
+    ) -> None:
+        here = getcurrent()
+        super().__init__(_body, here)
+        self.gr_context = here.gr_context if context is None else context
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.strict = strict
+        self.meter = meter
+        self.refusal: Exception | None = None
         self.closing = False
         self.driven = False
         self.exited: GreenletExit | None = None
-        self.is_spare = False
 
-    def retire(self) -> None:
-        """Let the greenlet wait for another function, without a reference to anything of this one."""
-        root = getcurrent()
-        while root.parent is not None:
-            root = root.parent
-        self.parent = root
-        self.gr_context = None
-        self.is_spare = True
-        spare = _spare()
-        if len(spare) < MAX_SPARE:
-            spare.append(self)
+    def wait_for(self, awaitable: Awaitable[T], *, is_free: bool = False) -> T:
+        """Suspend the program until the awaitable is done; called in the program's own greenlet.
 
-    def wait_for(self, awaitable: Awaitable[T]) -> T:
-        """Suspend the program until the awaitable is done; called in the program's own greenlet."""
+        `is_free` is for programs that have a thread: whether others may use it meanwhile. The loop's serves all anyway.
+        """
+        if self.refusal is not None:
+            # A strict program has caught the error that says so, which must not become a prompt: it gets no further.
+            if isinstance(awaitable, types.CoroutineType):
+                awaitable.close()
+            raise self.refusal
         steps: Any
         # A coroutine that somebody else has begun to await must not be stepped: `await` raises what is right.
         fresh = isinstance(awaitable, types.CoroutineType) and awaitable.cr_await is None
@@ -142,38 +125,22 @@ class Program(greenlet):
 _running: Callable[[], Any] = getcurrent
 """The running program, where it can only be one."""
 
-# The functions below are a program's outermost frames. They keep no reference to its greenlet: a suspended
-# greenlet that its own frames refer to would never be collected.
 
+def _body(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T | None:
+    """A program's outermost frame.
 
-def _body() -> Any:
-    """Run one program after the other, until one does not return.
-
-    The first one's function, too, comes by a switch: what a greenlet is started with, it keeps for life.
+    It keeps no reference to its greenlet: a suspended one that its own frames refer to would never be collected.
     """
-    returned = None
-    while True:
-        fn, args, kwargs = _next(returned)
-        try:
-            returned = _Returned(fn(*args, **kwargs))
-        except GreenletExit as exc:
-            _running().exited = exc  # greenlet would turn it into a result
-            return None
-        finally:
-            # No cycle between the task and the traceback of its exception.
-            _running().task = None
-        del fn, args, kwargs
-
-
-def _next(message: Any) -> Any:
-    """Hand over a program's result, if there was one, and wait for the next one's function."""
-    _running().driven = False
-    failure: BaseException | None = None
-    while not _running().driven:
-        message, failure = _pass_on(message, failure)
-        if isinstance(failure, GreenletExit):  # nobody has a use for this greenlet any more
-            raise GreenletExit
-    return message
+    try:
+        return fn(*args, **kwargs)
+    except GreenletExit as exc:
+        _running().exited = exc  # greenlet would turn it into a result
+        return None
+    except StopIteration as stop:
+        raise StoppedProgram from stop
+    finally:
+        # No cycle between the task and the traceback of its exception.
+        _running().task = None
 
 
 def _pass_on(value: Any, failure: BaseException | None) -> tuple[Any, BaseException | None]:
@@ -193,34 +160,6 @@ def _pass_on(value: Any, failure: BaseException | None) -> tuple[Any, BaseExcept
 
 async def _await(awaitable: Awaitable[T]) -> T:
     return await awaitable
-
-
-_local = threading.local()
-
-
-def _spare() -> list[Program]:
-    """The calling thread's greenlets without work; a greenlet cannot change threads."""
-    spare = getattr(_local, "spare", None)
-    if spare is None:
-        spare = _local.spare = []
-    return spare
-
-
-def new_program(context: contextvars.Context | None = None, *, strict: bool = False) -> Program:
-    """A program for the running task.
-
-    Args:
-        context: Where its context variables live; by default, the caller's own context, shared.
-        strict: Whether work that needs a thread is an error in it.
-    """
-    spare = _spare()
-    if spare:
-        program = spare.pop()
-    else:
-        program = Program(_body, getcurrent())
-        program.switch()
-    program.begin(context, strict)
-    return program
 
 
 def chain(exception: BaseException, handled: BaseException | None) -> None:
@@ -274,7 +213,7 @@ def is_suspendable() -> bool:
 
 @types.coroutine
 def drive(
-    program: Program, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], meter: Meter | None = None
+    program: Program, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Generator[Any, Any, T]:
     """Run `fn(*args, **kwargs)` as this program and wait for its result.
 
@@ -285,6 +224,7 @@ def drive(
     """
     step: Callable[..., Any] = program.switch
     payload: tuple[Any, ...] = (fn, args, kwargs)
+    meter = program.meter
     while True:
         program.parent = getcurrent()
         program.driven = True
@@ -294,12 +234,8 @@ def drive(
             message = step(*payload)
         finally:
             payload = ()  # no cycle between a traceback and this frame
-            if meter is not None:
-                meter.end()
-        if type(message) is _Returned:
-            if not program.closing:
-                program.retire()
-            return message.take()  # type: ignore[no-any-return]
+        if meter is not None:
+            meter.end()
         if program.dead:
             if program.exited is not None:
                 raise program.exited

@@ -1,19 +1,11 @@
-"""The engines under test, and programs that are unknown to them at the start of each test."""
+"""The engines under test."""
 
 from __future__ import annotations
 
 import pytest
 
-from dspy_parallel.bridge import placement
-
-ENGINES = ("loop", "thread", "auto")
-"""As no test has run its programs before, "auto" means: on probation."""
-
-
-@pytest.fixture(autouse=True)
-def nothing_learned() -> None:
-    """Programs are on probation again; tests share code objects between their parameters."""
-    placement._placements.clear()
+ENGINES = ("loop", "thread", "unpinned")
+"""Pinned to one of them; or on the loop as what is known to be right there, so that what needs a thread gets one."""
 
 
 @pytest.fixture(params=ENGINES)

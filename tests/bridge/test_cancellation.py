@@ -7,7 +7,8 @@ import contextlib
 
 import pytest
 
-from dspy_parallel.bridge import await_, run
+from dspy_parallel.bridge import await_
+from tests.bridge.programs import run
 
 from .waiting import Computing, Gate, cancelled, ticks
 

@@ -8,7 +8,8 @@ import contextvars
 
 import pytest
 
-from dspy_parallel.bridge import await_, run
+from dspy_parallel.bridge import await_
+from tests.bridge.programs import run
 
 VAR: contextvars.ContextVar[object] = contextvars.ContextVar("VAR")
 OTHER: contextvars.ContextVar[object] = contextvars.ContextVar("OTHER", default="default")
@@ -16,22 +17,6 @@ OTHER: contextvars.ContextVar[object] = contextvars.ContextVar("OTHER", default=
 
 def unset() -> bool:
     return VAR.get("unset") == "unset"
-
-
-def test_shared_in_and_out(run_here, engine):
-    async def main():
-        VAR.set("before")
-
-        def program():
-            assert VAR.get() == "before"
-            VAR.set("inside")
-            await_(asyncio.sleep(0))
-            assert VAR.get() == "inside"
-
-        await run(program, engine=engine)
-        assert VAR.get() == "inside"
-
-    run_here(main)
 
 
 def test_shared_with_what_it_awaits(run_here, engine):
@@ -142,48 +127,6 @@ def test_a_context_of_its_own_inside(run_here, engine):
         assert VAR.get() == "program"
 
     run_here(main)
-
-
-def test_concurrent_programs_are_isolated(run_here, engine):
-    async def coroutine(n):
-        for _ in range(3):
-            await asyncio.sleep(0)
-            assert VAR.get() == n
-
-    def program(n):
-        VAR.set(n)
-        for _ in range(3):
-            await_(coroutine(n))
-            assert VAR.get() == n
-        token = VAR.set("more")
-        await_(asyncio.sleep(0))
-        VAR.reset(token)
-        return VAR.get()
-
-    async def main():
-        got = await asyncio.gather(*(run(program, n, engine=engine) for n in range(20)))
-        assert got == list(range(20))
-        assert unset()
-
-    run_here(main)
-
-
-def test_tasks_made_inside_copy(run_here, engine):
-    """A task gets a copy at the time it is made; what it sets stays there."""
-
-    async def coroutine():
-        assert VAR.get() == "program"
-        VAR.set("task")
-
-    async def gather():
-        await asyncio.gather(coroutine(), coroutine())
-
-    def program():
-        VAR.set("program")
-        await_(gather())
-        assert VAR.get() == "program"
-
-    run_here(run, program, engine=engine)
 
 
 def test_kept_across_a_cancel(run_here, engine):

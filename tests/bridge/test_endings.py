@@ -12,9 +12,10 @@ import weakref
 import pytest
 from greenlet import greenlet
 
-from dspy_parallel.bridge import await_, run
+from dspy_parallel.bridge import await_
 from dspy_parallel.bridge.kernel import Program
 from dspy_parallel.errors import BridgeError
+from tests.bridge.programs import run
 
 from .waiting import Computing, Gate, ticks
 
@@ -226,7 +227,7 @@ def test_loop_closed_under_a_computing_thread():
 
 def _suspended() -> list[greenlet]:
     gc.collect()
-    return [found for found in gc.get_objects() if isinstance(found, Program) and not (found.dead or found.is_spare)]
+    return [found for found in gc.get_objects() if isinstance(found, Program) and not found.dead]
 
 
 def test_a_thousand_cancels_leave_nothing(run_here, engine):

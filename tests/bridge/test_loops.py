@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
-from dspy_parallel.bridge import await_, engines, run, start
-from tests.loops import run_on
+from dspy_parallel.bridge import await_, engines
+from tests.bridge.programs import run
+from tests.support.loops import run_on
 
 
 async def echo(value):
@@ -71,7 +72,7 @@ def test_one_loop_after_the_other_in_one_program(engine):
 
 
 def test_free_threaded_python_means_threads(monkeypatch):
-    """auto picks threads there, also for what has proven clean; loop stays what it is."""
+    """Also for what is known not to need one; pinned to the loop stays what it is."""
     monkeypatch.setattr(engines, "_FREE_THREADED", True)
 
     def where():
@@ -79,8 +80,7 @@ def test_free_threaded_python_means_threads(monkeypatch):
 
     async def main():
         me = threading.current_thread()
-        for _ in range(10):
-            assert await run(where) is not me
-        assert await start(where, (), {}, "loop") is me
+        assert await run(where) is not me
+        assert await run(where, engine="loop") is me
 
     asyncio.run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import sys
 import threading
@@ -10,8 +11,10 @@ import threading
 import greenlet
 import pytest
 
-from dspy_parallel.bridge import await_, in_bridge, offload, run, run_sync
+from dspy_parallel import offload
+from dspy_parallel.bridge import await_, in_bridge, run_sync
 from dspy_parallel.errors import BridgeError
+from tests.bridge.programs import run
 
 
 async def echo(value):
@@ -19,7 +22,7 @@ async def echo(value):
     return value
 
 
-@pytest.mark.parametrize("inner", ["loop", "thread", "auto"])
+@pytest.mark.parametrize("inner", ["loop", "thread", "unpinned"])
 def test_any_engine_in_any_engine(run_here, engine, inner):
     """Five levels deep, waiting on each."""
 
@@ -31,46 +34,6 @@ def test_any_engine_in_any_engine(run_here, engine, inner):
         return [before]
 
     assert run_here(run, program, 4, engine=engine) == [4, 3, 2, 1, 0, -1, -2, -3, -4]
-
-
-def test_sync_code_in_coroutines_in_sync_code(run_here, engine):
-    def innermost(n):
-        assert in_bridge()
-        return await_(echo(n))
-
-    async def coroutine(n):
-        await asyncio.sleep(0)
-        return innermost(n) + await echo(1)
-
-    def program():
-        return await_(coroutine(1)) + await_(coroutine(2))
-
-    assert run_here(run, program, engine=engine) == 5
-
-
-def test_gather_inside_really_overlaps(run_here, engine):
-    """All must be in flight before any returns."""
-
-    async def main():
-        arrived, all_here = 0, asyncio.Event()
-
-        async def meet():
-            nonlocal arrived
-            arrived += 1
-            if arrived == 5:
-                all_here.set()
-            await all_here.wait()
-            return arrived
-
-        async def gather():
-            return await asyncio.gather(*(run(lambda: await_(meet()), engine=engine) for _ in range(5)))
-
-        def program():
-            return await_(gather())
-
-        return await run(program, engine=engine)
-
-    assert run_here(main) == [5] * 5
 
 
 def test_no_extra_task(run_here, engine):
@@ -142,20 +105,6 @@ def test_eager_task_started_by_a_program_outlives_it():
         return await tasks[0]
 
     assert asyncio.run(main()) == "child"
-
-
-def test_eager_tasks_return_exceptions_not_errors_as_values(run_here, engine):
-    """greenback 1.3.0 hands back an Error object as a value there."""
-
-    async def main():
-        def fails():
-            await_(asyncio.sleep(0))
-            raise ValueError("real")
-
-        got = await asyncio.gather(run(fails, engine=engine), run(lambda: 1, engine=engine), return_exceptions=True)
-        assert repr(got) == "[ValueError('real'), 1]"
-
-    run_here(main)
 
 
 def test_run_sync_inside_is_a_plain_call(run_here, engine):
@@ -234,7 +183,7 @@ def test_a_foreign_greenlet_inside(run_here, engine):
 
 
 def test_strict_reaches_into_nested_programs(run_here):
-    """engine="loop" is strict wherever it is, and auto inside it never takes a thread."""
+    """engine="loop" is strict wherever it is, and what is not pinned inside it never takes a thread."""
 
     def where():
         await_(asyncio.sleep(0))
@@ -246,34 +195,30 @@ def test_strict_reaches_into_nested_programs(run_here):
 
     async def main():
         def strict():
-            assert await_(run(where, engine="auto")) is threading.current_thread()
-            with pytest.raises(RuntimeError, match="pinned"):
-                blocks()
-            with pytest.raises(RuntimeError, match="pinned"):
-                await_(run(blocks, engine="auto"))
+            assert await_(run(where, engine="unpinned")) is threading.current_thread()
+            await_(run(blocks, engine="unpinned"))
 
         async def coroutine():
             with pytest.raises(RuntimeError, match="pinned"):
                 await run(lambda: blocks(), engine="loop")
             assert blocks() is not threading.current_thread()
 
-        await run(strict, engine="loop")
-        await run(coroutine, engine="auto")
+        with pytest.raises(RuntimeError, match="pinned"):
+            await run(strict, engine="loop")
+        await run(coroutine, engine="unpinned")
 
     run_here(main)
 
 
-def test_programs_on_probation_get_a_thread_inside_programs_on_the_loop(run_here):
-    """Nobody has seen yet whether they block."""
-
+def test_programs_that_need_a_thread_get_one_inside_programs_on_the_loop(run_here):
     def new():
         return threading.current_thread()
 
     async def coroutine():
-        return await run(new, engine="auto")
+        return await run(new, engine="thread")
 
     async def main():
-        assert await run(coroutine, engine="auto") is not threading.current_thread()
+        assert await run(coroutine, engine="unpinned") is not threading.current_thread()
 
     run_here(main)
 
@@ -343,3 +288,19 @@ def test_ours_inside_sqlalchemy(run_here, engine):
             assert await run(lambda: await_(greenlet_spawn(theirs)), engine="loop") == 3
 
     run_here(main)
+
+
+def test_nested_programs_need_neither_a_bound_nor_the_default_executor():
+    """Nested work in one bounded pool starves; and DSPy's `acall` makes its thread hops in the default executor."""
+
+    async def hop(n):
+        return await asyncio.to_thread(lambda: n)
+
+    def program(depth):
+        return await_(run(program, depth - 1, engine="thread")) + await_(hop(1)) if depth else 0
+
+    async def main():
+        asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+        return await asyncio.gather(*(run(program, 5, engine="thread") for _ in range(20)))
+
+    assert asyncio.run(main()) == [5] * 20

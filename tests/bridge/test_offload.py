@@ -9,10 +9,10 @@ import threading
 
 import pytest
 
-from dspy_parallel.bridge import await_, call_in_thread, in_bridge, offload, placement_of, run
+from dspy_parallel import offload
+from dspy_parallel.bridge import await_, call_in_thread, in_bridge
 from dspy_parallel.errors import BridgeError, DSPyParallelError, ThreadRequiredError
-
-from .placing import answer, block, on_loop, recorded
+from tests.bridge.programs import run
 
 VAR: contextvars.ContextVar[str] = contextvars.ContextVar("VAR")
 
@@ -60,6 +60,50 @@ def test_error_in_a_program_pinned_to_the_loop(run_here):
     assert issubclass(ThreadRequiredError, DSPyParallelError)
 
 
+@pytest.mark.parametrize("catches", [Exception, BaseException, "finally", "nested", "another error"])
+def test_a_program_cannot_swallow_that_it_is_refused_a_thread(run_here, catches):
+    """Nor make anything of it: it waits for nothing any more, least of all for an LM with the error in its prompt."""
+    waits = []
+    kind = catches if isinstance(catches, type) else Exception
+
+    @offload
+    def blocks():
+        raise AssertionError("it has a thread")
+
+    async def ask():
+        waits.append("asked")
+
+    def swallows():
+        try:
+            return await_(run(blocks, engine="unpinned")) if catches == "nested" else blocks()
+        except kind as exc:
+            if catches == "another error":
+                raise ValueError("another") from exc
+        return None
+
+    def returns_in_finally():
+        try:
+            blocks()
+        finally:
+            return None  # noqa: B012 - that is the point
+
+    def program():
+        (returns_in_finally if catches == "finally" else swallows)()
+        try:
+            await_(ask())
+        except Exception:
+            pass
+        return "swallowed"
+
+    async def main():
+        with pytest.raises(ThreadRequiredError, match="blocks needs a thread"):
+            await run(program, engine="loop")
+        assert await run(lambda: "as ever", engine="loop") == "as ever"
+
+    run_here(main)
+    assert waits == []
+
+
 def test_it_can_wait_and_share_context(run_here):
     """Its own awaits run on the program's loop and in its task; context variables go both ways, tokens too."""
 
@@ -86,44 +130,6 @@ def test_it_can_wait_and_share_context(run_here):
 
         assert await run(program) == "program, worker, coroutine"
         assert VAR.get() == "program, worker, coroutine"
-
-    run_here(main)
-
-
-def test_the_loop_goes_on_meanwhile(run_here):
-    async def main():
-        released = threading.Event()
-
-        @offload
-        def blocks():
-            assert released.wait(20)
-            return "went on"
-
-        async def program():
-            return blocks()
-
-        task = asyncio.ensure_future(run(program))
-        await asyncio.sleep(0)
-        released.set()
-        assert await task == "went on"
-
-    run_here(main)
-
-
-def test_exceptions_and_stop_iteration(run_here):
-    async def main():
-        @offload
-        def fails(exception):
-            raise exception
-
-        async def program():
-            with pytest.raises(ValueError, match="text"):
-                fails(ValueError("text"))
-            with pytest.raises(RuntimeError):
-                fails(StopIteration())
-            return "alive"
-
-        assert await run(program) == "alive"
 
     run_here(main)
 
@@ -164,18 +170,6 @@ def test_cancel(run_here):
     run_here(main)
 
 
-def test_methods_and_nesting(run_here):
-    class Reader:
-        @offload
-        def read(self, n):
-            return n if n == 0 else self.read(n - 1) + 1
-
-    async def program():
-        return Reader().read(3)
-
-    assert run_here(run, program) == 3
-
-
 def test_call_in_thread_from_a_foreign_greenlet_is_a_plain_call():
     """It cannot wait there; the call itself is still right."""
     from greenlet import greenlet
@@ -189,76 +183,3 @@ def test_call_in_thread_from_a_foreign_greenlet_is_a_plain_call():
         return greenlet(inner).switch() is threading.current_thread()
 
     assert asyncio.run(run(program, engine="loop"))
-
-
-def test_what_is_offloaded_does_not_count_as_the_programs_blocking():
-    """Nor do the locks that it holds meanwhile. So the program is on the loop before long, and nobody is warned."""
-    lock = threading.Lock()
-
-    @offload
-    def blocks():
-        block(0.15)
-        with lock:
-            await_(answer())
-            block(0.01)
-        block(0.05)
-
-    def program():
-        await_(answer())
-        blocks()
-        await_(answer())
-        return threading.current_thread()
-
-    async def main():
-        batches = 0
-        while placement_of(program).state == "probation":
-            await asyncio.gather(*(run(program) for _ in range(10)))
-            batches += 1
-            assert batches < 20, placement_of(program)
-        assert on_loop(program), placement_of(program)
-        assert await run(program) is threading.current_thread()
-
-    _, seen = recorded(main)
-    assert not seen
-    assert placement_of(program).signs == 0
-
-
-def test_blocking_before_and_after_what_is_offloaded_counts():
-    @offload
-    def returns():
-        pass
-
-    def program():
-        returns()
-        block()
-
-    async def main():
-        while placement_of(program).state == "probation":
-            await run(program)
-        return placement_of(program).state
-
-    state, seen = recorded(main)
-    assert state == "thread"
-    assert len(seen) == 1
-
-
-def test_a_lock_held_while_something_is_offloaded():
-    """On the loop, the program would wait for the thread and hold the lock."""
-    lock = threading.Lock()
-
-    @offload
-    def returns():
-        pass
-
-    def program():
-        with lock:
-            returns()
-
-    async def main():
-        while placement_of(program).state == "probation":
-            await run(program)
-        return placement_of(program)
-
-    placement, _ = recorded(main)
-    assert placement.state == "thread"
-    assert placement.reason.startswith("holds lock ")

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dspy_parallel.bridge import await_, run, turns
-from tests.loops import LOOP_KINDS, run_on
+from dspy_parallel.bridge import await_, start_pace
+from tests.bridge.programs import run
+from tests.support.loops import LOOP_KINDS, run_on
 
 VARS = [contextvars.ContextVar(f"oracle_{n}") for n in range(2)]
 ERRORS: dict[str, type[BaseException]] = {
@@ -48,7 +49,7 @@ def _compound(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     body = st.lists(inner, max_size=4)
     return st.one_of(
         st.tuples(st.just("try"), body, st.sampled_from(sorted(CAUGHT)), body, body),
-        st.tuples(st.just("run"), st.sampled_from(["loop", "thread", "auto", "same"]), body),
+        st.tuples(st.just("run"), st.sampled_from(["loop", "thread", "unpinned", "same"]), body),
         st.tuples(st.just("in coroutine"), body),
         st.tuples(st.just("gather"), st.lists(body, min_size=1, max_size=3)),
     )
@@ -60,7 +61,7 @@ programs = st.lists(st.recursive(leaves, _compound, max_leaves=12), max_size=5)
 @pytest.fixture(autouse=True)
 def all_begin_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it takes: when the next turn begins is the machine's matter."""
-    monkeypatch.setattr(turns, "SECONDS_PER_TURN", 1e6)
+    monkeypatch.setattr(start_pace, "SECONDS_PER_TURN", 1e6)
 
 
 @dataclass

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from greenlet import GreenletExit
 
-from dspy_parallel.bridge import await_, in_bridge, is_coroutine_function, run, start
-from dspy_parallel.bridge.threads import Outcome, Request
-from dspy_parallel.errors import BridgeError, UnknownEngineError
+from dspy_parallel.bridge import await_, in_bridge, is_coroutine_function, start
+from dspy_parallel.bridge.thread_program import Outcome, Request
+from dspy_parallel.errors import BridgeError
+from tests.bridge.programs import PLACEMENTS, run
 
 
 async def echo(value: Any) -> Any:
@@ -69,7 +72,7 @@ def test_arguments_are_passed_on(run_here, engine):
         return args, kwargs
 
     async def main():
-        return await start(program, (1, 2), {"fn": 3, "engine": 4, "self": 5}, engine)
+        return await start(program, (1, 2), {"fn": 3, "engine": 4, "self": 5}, PLACEMENTS[engine])
 
     assert run_here(main) == ((1, 2), {"fn": 3, "engine": 4, "self": 5})
     assert run_here(run, program, 1, engine=engine, fn=2) == ((1,), {"fn": 2})
@@ -354,11 +357,6 @@ def test_generator_functions_are_refused(run_here, engine):
             run_here(run, fn, engine=engine)
 
 
-def test_unknown_engine(run_here):
-    with pytest.raises(UnknownEngineError, match="'process'"):
-        run_here(run, lambda: 1, engine="process")
-
-
 def test_coroutine_functions_are_driven(run_here, engine):
     """Also behind partials, as methods and callable objects; sync code that they call can wait."""
 
@@ -410,3 +408,31 @@ def test_outside_a_bridge():
 
     assert asyncio.run(main()) == (2, 3)
     assert not in_bridge()
+
+
+def test_in_a_thread_of_a_program():
+    """A typed error, and the coroutine is closed: the thread is nobody's who could wait."""
+
+    def program():
+        coroutine = echo(1)
+        with ThreadPoolExecutor(1) as pool:
+            failure = pool.submit(await_, coroutine).exception(10)
+        return failure, coroutine.cr_frame
+
+    failure, frame = asyncio.run(run(program, engine="loop"))
+    assert isinstance(failure, BridgeError)
+    assert frame is None
+
+
+def test_the_stack_ends_at_the_programs_root(engine):
+    """Code that walks `inspect.stack()` finds an end, and not the caller."""
+
+    async def caller_of_the_program():
+        return await run(program, engine=engine)
+
+    def program():
+        return [frame.function for frame in inspect.stack(0)]
+
+    stack = asyncio.run(caller_of_the_program())
+    assert stack[0] == "program"
+    assert "caller_of_the_program" not in stack

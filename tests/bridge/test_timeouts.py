@@ -8,7 +8,8 @@ import sys
 import anyio
 import pytest
 
-from dspy_parallel.bridge import await_, run
+from dspy_parallel.bridge import await_
+from tests.bridge.programs import run
 
 from .waiting import Computing, Gate
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from dspy_parallel.bridge.inbox import Inbox, inbox_of
+from dspy_parallel.bridge.mailbox import Mailbox, mailbox_of
 
 THREADS, CALLS = 8, 200
 
 
 def test_all_arrive_in_the_order_in_which_a_thread_posts_them() -> None:
     async def main() -> list[tuple[int, int]]:
-        inbox, arrived, all_here = inbox_of(asyncio.get_running_loop()), list[tuple[int, int]](), asyncio.Event()
+        mailbox, arrived, all_here = mailbox_of(asyncio.get_running_loop()), list[tuple[int, int]](), asyncio.Event()
 
         def arrive(thread: int, call: int) -> None:
             arrived.append((thread, call))
@@ -24,7 +24,7 @@ def test_all_arrive_in_the_order_in_which_a_thread_posts_them() -> None:
 
         def post(thread: int) -> None:
             for call in range(CALLS):
-                inbox.post(lambda call=call: arrive(thread, call))  # type: ignore[misc]
+                mailbox.post(lambda call=call: arrive(thread, call))  # type: ignore[misc]
 
         threads = [threading.Thread(target=post, args=(thread,)) for thread in range(THREADS)]
         for thread in threads:
@@ -40,11 +40,11 @@ def test_all_arrive_in_the_order_in_which_a_thread_posts_them() -> None:
 def test_one_wake_up_for_what_comes_while_the_loop_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> tuple[int, list[int]]:
         loop = asyncio.get_running_loop()
-        inbox, arrived, wake_ups, tell = Inbox(loop), list[int](), list[Any](), loop.call_soon_threadsafe
+        mailbox, arrived, wake_ups, tell = Mailbox(loop), list[int](), list[Any](), loop.call_soon_threadsafe
         monkeypatch.setattr(loop, "call_soon_threadsafe", lambda call: (wake_ups.append(call), tell(call)))
         for number in range(3):
-            inbox.post(lambda number=number: arrived.append(number))  # type: ignore[misc]
-        inbox.post(lambda: inbox.post(lambda: arrived.append(3)))  # for the next turn
+            mailbox.post(lambda number=number: arrived.append(number))  # type: ignore[misc]
+        mailbox.post(lambda: mailbox.post(lambda: arrived.append(3)))  # for the next turn
         while len(arrived) < 4:
             await asyncio.sleep(0)
         return len(wake_ups), arrived
@@ -54,18 +54,18 @@ def test_one_wake_up_for_what_comes_while_the_loop_is_busy(monkeypatch: pytest.M
 
 def test_a_closed_loop_takes_nothing() -> None:
     loop = asyncio.new_event_loop()
-    inbox = Inbox(loop)
-    inbox.post(lambda: None)
+    mailbox = Mailbox(loop)
+    mailbox.post(lambda: None)
     loop.close()
     for _ in range(2):
         with pytest.raises(RuntimeError, match="closed"):
-            inbox.post(lambda: None)
+            mailbox.post(lambda: None)
 
 
 def test_each_loop_has_its_own() -> None:
-    async def main() -> Inbox:
-        found = inbox_of(asyncio.get_running_loop())
-        assert inbox_of(asyncio.get_running_loop()) is found
+    async def main() -> Mailbox:
+        found = mailbox_of(asyncio.get_running_loop())
+        assert mailbox_of(asyncio.get_running_loop()) is found
         return found
 
     assert asyncio.run(main()) is not asyncio.run(main())

@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 
-from dspy_parallel.bridge import await_, run, turns
+from dspy_parallel.bridge import await_, start_pace
+from tests.bridge.programs import run
 
 from .waiting import cancelled, ticks
 
@@ -24,18 +25,18 @@ class Clock:
     def perf_counter(self) -> float:
         return self.now
 
-    def compute(self, seconds: float = turns.SECONDS_PER_TURN / PER_TURN) -> None:
+    def compute(self, seconds: float = start_pace.SECONDS_PER_TURN / PER_TURN) -> None:
         self.now += seconds * 1.0001  # a bit more than so many fit in
 
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(turns, "time", made)
+    monkeypatch.setattr(start_pace, "time", made)
     return made
 
 
-@pytest.mark.parametrize("engine", ["loop", "auto", "thread"])
+@pytest.mark.parametrize("engine", ["loop", "unpinned", "thread"])
 async def test_in_order_and_a_few_in_each_turn(engine, clock):
     turn, begun = 0, []
 

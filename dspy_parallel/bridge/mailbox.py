@@ -11,10 +11,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["Inbox", "inbox_of"]
+__all__ = ["Mailbox", "mailbox_of"]
 
 
-class Inbox:
+class Mailbox:
     """A loop's calls from other threads."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -30,8 +30,14 @@ class Inbox:
         """
         self._calls.append(call)
         if not self._is_told:
-            self._is_told = True
-            self.loop.call_soon_threadsafe(self._deliver)
+            try:
+                self._is_told = True
+                self.loop.call_soon_threadsafe(self._deliver)
+            except BaseException:
+                # A sync caller posts from its own thread, where Ctrl-C may be raised between the two lines. A loop that
+                # is taken for told, and is not, would never hear of anything again.
+                self._is_told = False
+                raise
         elif self.loop.is_closed():
             raise RuntimeError("Event loop is closed")
 
@@ -44,9 +50,9 @@ class Inbox:
 _local = threading.local()
 
 
-def inbox_of(loop: asyncio.AbstractEventLoop) -> Inbox:
-    """The inbox of the loop that runs in this thread."""
-    inbox: Inbox | None = getattr(_local, "inbox", None)
-    if inbox is None or inbox.loop is not loop:
-        inbox = _local.inbox = Inbox(loop)
-    return inbox
+def mailbox_of(loop: asyncio.AbstractEventLoop) -> Mailbox:
+    """The mailbox of the loop that runs in this thread."""
+    mailbox: Mailbox | None = getattr(_local, "mailbox", None)
+    if mailbox is None or mailbox.loop is not loop:
+        mailbox = _local.mailbox = Mailbox(loop)
+    return mailbox

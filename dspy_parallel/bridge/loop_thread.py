@@ -1,0 +1,204 @@
+"""One event loop in a thread of its own, for callers that have none.
+
+It lives as long as the process, so that HTTP connection pools, which belong to a loop, outlive a single call.
+(A fresh `asyncio.run` per call closes them each time, and is where "Event loop is closed" errors come from.)
+
+anyio's blocking portal does nearly this. It is not used because its cancellation repeats until the task has
+ended, so that cleanup which awaits would be cancelled too; a program's cleanup must run as in asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from ..errors import BridgeError
+from .caller_thread import CallingThread
+from .engines import await_, current_program, in_bridge, is_coroutine_function, start
+from .kernel import StoppedProgram
+from .mailbox import Mailbox
+from .thread_pool import LoopExecutor
+from .thread_program import ThreadProgram
+
+__all__ = ["run_plainly", "run_sync", "serving_loop"]
+
+T = TypeVar("T")
+
+logger = logging.getLogger("dspy_parallel")
+
+STEP_SECONDS = 10.0
+"""No step of a loop takes longer, but one that never ends, and must not keep the process."""
+
+
+class _LoopThread:
+    """The loop, in a daemon thread that ends with the process.
+
+    It is not stopped at exit: functions registered with `atexit`, and threads that outlive the main thread, are served
+    to the last. Daemon threads that still wait for their programs end without a word, as all daemon threads do. Behind
+    the last function it stands still between two steps: the interpreter would stop it anywhere, also in an import, and
+    then a finalizer that imports waits for the import lock for good.
+    """
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(LoopExecutor())
+        self.mailbox = Mailbox(self.loop)
+        self._going_on = threading.Lock()
+        self._thread = threading.Thread(target=self._serve, name="dspy-parallel-loop", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        while True:
+            try:
+                self.loop.run_forever()
+            except BaseException as exc:
+                # SystemExit or KeyboardInterrupt in a task that a program left behind. Others need this loop.
+                # Its text may be anybody's.
+                what = type(exc).__name__
+                logger.error("A task on the event loop that serves sync callers tried to end it by %s.", what)
+
+    def stand_still(self) -> None:
+        """Return when it is between two steps, where it stays until somebody asks for it once more."""
+        stands = threading.Event()
+
+        def stand() -> None:
+            stands.set()
+            with self._going_on:
+                pass
+
+        self._going_on.acquire()
+        self.loop.call_soon_threadsafe(stand)
+        stands.wait(STEP_SECONDS)
+
+    def go_on(self) -> None:
+        """Undo that."""
+        if self._going_on.locked():
+            self._going_on.release()
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the calling thread is this loop's own."""
+        return threading.current_thread() is self._thread
+
+
+_loop_thread: _LoopThread | None = None
+_inherited: list[_LoopThread] = []
+_lock = threading.Lock()
+
+
+def _the_loop_thread() -> _LoopThread:
+    global _loop_thread
+    with _lock:
+        if _loop_thread is None:
+            _loop_thread = _LoopThread()
+        _loop_thread.go_on()
+        return _loop_thread
+
+
+@atexit.register
+def _stand_still() -> None:
+    if _loop_thread is not None:
+        _loop_thread.stand_still()
+
+
+def _after_fork() -> None:
+    # The child has the loop object but no thread that runs it; it makes one of its own when it needs it. The
+    # inherited one must not even be collected: closing it would take the parent's wake-up call off the selector that
+    # both share.
+    global _loop_thread, _lock
+    _lock = threading.Lock()
+    if _loop_thread is not None:
+        _inherited.append(_loop_thread)
+    _loop_thread = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def serving_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that work of the calling code belongs on.
+
+    That is its program's own, or outside of programs the one that serves sync callers; None in callbacks and
+    coroutines on that very loop, which can only block it.
+    """
+    if in_bridge():
+        return await_(_running_loop())
+    served = _the_loop_thread()
+    return None if served.is_mine else served.loop
+
+
+async def _running_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+def run_sync(fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    """Run a program for a sync caller, and wait.
+
+    A sync function runs here, in the caller's thread and context; what it waits for is awaited on the loop that serves
+    sync callers. So is what a coroutine function gives; the thread is then free for programs started below it. Inside
+    a bridged program it is a plain call that can suspend.
+
+    Raises:
+        BridgeError: When called from a callback or coroutine on the very loop that would have to run it.
+        BaseException: Whatever `fn` raises.
+    """
+    return _run_sync(fn, args, kwargs, is_plain=False)
+
+
+def run_plainly(fn: Callable[[], T], /) -> T:
+    """`run_sync()` for a caller that has made a plain sync call, and is to be refused what that is refused.
+
+    Raises:
+        BridgeError: As `run_sync()`.
+        BaseException: Whatever `fn` raises.
+    """
+    return _run_sync(fn, (), {}, is_plain=True)
+
+
+def _run_sync(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_plain: bool) -> T:
+    try:
+        return _run_here(fn, args, kwargs, is_plain=is_plain)
+    except StoppedProgram as stopped:
+        stop = stopped.__cause__
+        assert stop is not None
+        raise stop from None
+
+
+def _run_here(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_plain: bool) -> T:
+    program: Any = current_program()
+    is_coroutine = is_coroutine_function(fn)
+    if program is None and in_bridge():  # inside another library's greenlet
+        return await_(fn(*args, **kwargs)) if is_coroutine else fn(*args, **kwargs)  # type: ignore[arg-type]
+    if program is not None:
+        result = program.wait_for(fn(*args, **kwargs), is_free=True) if is_coroutine else fn(*args, **kwargs)
+        return cast("T", result)
+    try:
+        served = _the_loop_thread()
+    except RuntimeError:  # Python 3.12 starts no thread once the main thread has ended
+        return _run_on_loop_of_its_own(fn, args, kwargs)
+    if served.is_mine:
+        raise BridgeError(
+            "run_sync() was called on the event loop that serves sync callers, in code that is not bridged: it would "
+            "wait for itself. Await run() there instead."
+        )
+    thread = CallingThread(asyncio._get_running_loop(), is_callers=True, is_plain=is_plain)
+    program = ThreadProgram(served.loop, served.mailbox, thread, has_task=False)
+    if is_coroutine:
+        return cast("T", program.run(lambda: program.wait_for(fn(*args, **kwargs), is_free=True), (), {}))
+    return cast("T", program.run(fn, args, kwargs))
+
+
+def _run_on_loop_of_its_own(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(LoopExecutor())
+    try:
+        return loop.run_until_complete(start(fn, args, kwargs))
+    finally:
+        loop.close()
