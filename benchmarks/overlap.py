@@ -5,6 +5,7 @@ Each figure is the median of rounds in which the three take turns. The LM is on 
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -17,8 +18,25 @@ from benchmarks import table
 from benchmarks.overlap_programs import PROGRAMS, Program
 from dspy_parallel import async_module
 from dspy_parallel.testing import LMServer
+from tests.support.known_programs import known
+from tests.support.timed_lm import Latency, TimedLM, one_second
+from tests.support.virtual_time import run_virtual
 
-__all__ = ["Cost", "Measured", "idle", "measure", "programs", "sequential_cost", "show", "show_cost"]
+__all__ = [
+    "Cost",
+    "Measured",
+    "Virtual",
+    "forget_searches",
+    "idle",
+    "measure",
+    "on_virtual_clock",
+    "programs",
+    "sequential_cost",
+    "share",
+    "show",
+    "show_cost",
+    "show_shares",
+]
 
 
 @dataclass(frozen=True)
@@ -110,6 +128,66 @@ def show(measured: Iterable[Measured], latency: float) -> None:
     table.show(f"Overlap, {latency:g} s for each LM call", header, rows)
     ratios = [float(row[-1]) for row in rows]
     print(f"Against by hand: median {statistics.median(ratios):.2f}, worst {max(ratios):.2f}.")
+
+
+@dataclass(frozen=True)
+class Virtual:
+    """Seconds of one program on a clock that stands still while anybody computes.
+
+    Attributes:
+        program: The program.
+        sequential: Its LM calls, one after the other.
+        overlapped: With a scout ahead.
+        by_hand: Written by hand.
+    """
+
+    program: Program
+    sequential: float
+    overlapped: float
+    by_hand: float
+
+
+def share(found: Iterable[Virtual]) -> float:
+    """How much of the time that programs by hand win over sequential ones overlap wins, too."""
+    found = list(found)
+    return sum(each.sequential - each.overlapped for each in found) / sum(
+        each.sequential - each.by_hand for each in found
+    )
+
+
+def forget_searches() -> None:
+    """What `dspy.ColBERTv2` has found, so that it asks again."""
+    dspy.cache.reset_memory_cache()
+    dspy.cache.disk_cache.clear()
+
+
+def on_virtual_clock(program: Program, latency: Latency = one_second) -> Virtual:
+    """Run the three ways; what searches needs `searching()`. Only LM calls take time."""
+    name = program.module.__name__
+    ways = [async_module(type(name, (program.module,), {}), overlap=overlap) for overlap in (False, True)]
+    seconds = []
+    for cls in (*ways, program.by_hand):
+        forget_searches()
+        rm = dspy.ColBERTv2(url=os.environ.get("SEARCH_URL", ""))
+        with known(cls), dspy.context(lm=TimedLM(program.answers, latency), rm=rm):
+            seconds.append(run_virtual(cls().acall, **program.inputs)[1])
+    return Virtual(program, *seconds)
+
+
+def show_shares(corpus: str, found: Iterable[Virtual]) -> None:
+    """Print what is won, the largest loss first, and the share of them all."""
+    found = sorted(found, key=lambda each: each.by_hand - each.overlapped)
+    rows = [
+        (
+            each.program,
+            *(f"{seconds:g} s" for seconds in (each.sequential, each.overlapped, each.by_hand)),
+            f"{share([each]):.0%}" if each.sequential > each.by_hand else "-",
+        )
+        for each in found
+    ]
+    header = ("program", "in sequence", "overlap", "by hand", "won")
+    table.show(f"Overlap, {corpus}, 1 s for each LM call on a virtual clock", header, rows)
+    print(f"Of the time that can be won, {share(found):.1%} is.")
 
 
 @dataclass(frozen=True)

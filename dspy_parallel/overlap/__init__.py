@@ -3,7 +3,7 @@
 The *main line* is the program itself, unchanged. The *scout* interprets its syntax tree ahead of it and makes the LM
 calls that it is certain to make, as soon as their inputs are known. Where to read on: `session` (what the two share),
 `wire` (where the main line takes a reply), `scout`, `strands` (how the scout waits), `expressions`, `statements` and
-`calls` (the interpreter), `outside`, `purity` and `regards` (what it may rely on).
+`calls` (the interpreter), `outside`, `regards` and `analysis` (what it may rely on).
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .api import overlapped
     from .declarations import ordered, pure
-    from .plain import overlapped
-    from .report import CallReport, OverlapReport, explain
+    from .explanation import CallReport, OverlapReport, explain
 
 __all__ = ["CallReport", "OverlapReport", "explain", "ordered", "overlapped", "pure"]
 
 # Imported when first used: only programs that overlap need the scout.
 _HOMES = {
-    "CallReport": "report",
-    "OverlapReport": "report",
-    "explain": "report",
+    "CallReport": "explanation",
+    "OverlapReport": "explanation",
+    "explain": "explanation",
     "ordered": "declarations",
-    "overlapped": "plain",
+    "overlapped": "api",
     "pure": "declarations",
 }
 

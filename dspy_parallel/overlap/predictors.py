@@ -1,28 +1,38 @@
-"""Predictor calls of either side, and which of them the scout may make."""
+"""Predictor calls of either side, and which of them the scout may make.
+
+Both sides read the
+reply to an early call, so validators run twice. Of those that can be read and have no effects, nobody can tell.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dspy
+import pydantic
 from dspy.dsp.utils.settings import settings
 
-from ..seams import caching
+from ..analysis import effect_free
+from ..analysis.trusted_types import is_known
+from ..seams import cache_keys
 from ..seams.table import Seam, register
-from . import purity
-from .outside import private_copy
-from .session import Call, Current, current
-from .strands import Halted
-from .wire import joins
+from .interpreter import effects
+from .interpreter.frame import Frame
+from .muting import foreign_wrapper
+from .request_sharing import joins
+from .runtime.snapshot import private_copy
+from .runtime.thunks import BailOut
+from .session import Call, Current, Session, current
 
-__all__ = ["manner_of", "uses_cache", "why_not"]
+__all__ = ["call_config", "place_in", "state_of", "uses_cache", "why_not", "why_not_reply"]
 
 
-def manner_of(predictor: Any, inputs: dict[str, Any]) -> tuple[Any, ...]:
+def call_config(predictor: Any, inputs: dict[str, Any]) -> tuple[Any, ...]:
     """What a request is made of besides its inputs. In the context of the call."""
     adapter = settings.adapter
     lm = inputs.get("lm") or predictor.lm or settings.lm
@@ -31,6 +41,11 @@ def manner_of(predictor: Any, inputs: dict[str, Any]) -> tuple[Any, ...]:
         list(predictor.demos),
         dict(predictor.config),
     )
+
+
+def state_of(predictor: Any) -> list[Any]:
+    """What a request is made of that a program may change."""
+    return [predictor.demos, predictor.config, *([] if predictor.lm is None else [vars(predictor.lm).get("kwargs")])]
 
 
 def why_not(predictor: Any, inputs: dict[str, Any]) -> str | None:
@@ -42,21 +57,24 @@ def why_not(predictor: Any, inputs: dict[str, Any]) -> str | None:
     if settings.send_stream is not None:
         return "its output is streamed"
     adapter = settings.adapter
-    if adapter is not None and not type(adapter).__module__.startswith("dspy."):
+    if adapter is not None and not str(type(adapter).__module__).startswith("dspy."):
         return f"the adapter {type(adapter).__name__} may have effects"
     if adapter is not None and getattr(adapter, "callbacks", None):
         return "the adapter has callbacks of its own"
     lm = inputs.get("lm") or predictor.lm or settings.lm
+    reason = _why_not_lm(lm) or foreign_wrapper(predictor, adapter, lm)
+    if reason:
+        return reason
     options = {**getattr(lm, "kwargs", {}), **predictor.config, **(inputs.get("config") or {})}
     if options.get("rollout_id") is not None and not options.get("temperature"):
         return "DSPy is going to warn, once, of a rollout_id without a temperature"
-    return _why_not_lm(lm)
+    return None
 
 
 def uses_cache(predictor: Any, inputs: dict[str, Any]) -> bool:
     """Whether its request is kept in DSPy's cache, and an equal one answered from there. In the context of the call."""
     lm = inputs.get("lm") or predictor.lm or settings.lm
-    return isinstance(lm, dspy.LM) and caching.uses_cache(lm, {**predictor.config, **(inputs.get("config") or {})})
+    return isinstance(lm, dspy.LM) and cache_keys.uses_cache(lm, {**predictor.config, **(inputs.get("config") or {})})
 
 
 def _why_not_lm(lm: Any) -> str | None:
@@ -65,7 +83,7 @@ def _why_not_lm(lm: Any) -> str | None:
     if getattr(lm, "callbacks", None):
         return "the LM has callbacks of its own"
     cls = type(lm)
-    if purity.declared(lm) == "pure":
+    if effect_free.declared(lm) == "pure":
         if not joins(cls):
             return f"{cls.__name__} has an `aforward` of its own (declare it @pure, too)"
         return (
@@ -73,18 +91,73 @@ def _why_not_lm(lm: Any) -> str | None:
             if cls.aforward is not dspy.BaseLM.aforward or cls.forward is dspy.LM.forward
             else "the LM has no `aforward`"
         )
-    if purity.declared(lm) == "ordered":
+    if effect_free.declared(lm) == "ordered":
         return f"{cls.__name__} is declared @ordered"
     names = ("forward", "aforward", "__call__", "acall")
     if not isinstance(lm, dspy.LM) or any(_definer(cls, name) not in (dspy.LM, dspy.BaseLM) for name in names):
         return f"{cls.__name__} is an LM of your own, which may depend on the order of calls (declare it @pure)"
+    if any(_is_redefined(base, name) for base in cls.__mro__ if not is_known(base) for name in vars(base)):
+        return f"{cls.__name__} is an LM with properties or methods of your own in place of DSPy's (declare it @pure)"
     if any(name in vars(lm) for name in names) or not isinstance(getattr(lm, "_engine_spec", ""), str):
         return "the LM has an engine of your own, which may depend on the order of calls (declare it @pure)"
     return None
 
 
+def why_not_reply(frame: Frame, signature: Any) -> str | None:
+    """Why a predictor with this signature may not be called ahead of its turn; None if it may."""
+    for info in signature.output_fields.values():
+        for cls in _classes(info.annotation, set()):
+            if not effects.is_made_quietly(frame, cls):
+                return f"making a {cls.__qualname__} from a reply may have effects (declare it @pure)"
+    for info in signature.fields.values():
+        for cls in _models(info.annotation, set()):
+            if effect_free.declared(cls) != "pure" and not all(effects.are_none(frame, each) for each in _hooks(cls)):
+                return f"the schema of {cls.__qualname__} is made by code of your own (declare it @pure)"
+    return None
+
+
+def _models(hint: Any, seen: set[Any]) -> Iterator[Any]:
+    """The Pydantic models of the user's in a type, whose schema may be shown to the LM."""
+    if isinstance(hint, type) and issubclass(hint, pydantic.BaseModel) and hint not in seen and not is_known(hint):
+        seen.add(hint)
+        yield hint
+        for info in hint.model_fields.values():
+            yield from _models(info.annotation, seen)
+    for part in typing.get_args(hint):
+        yield from _models(part, seen)
+
+
+def _hooks(cls: Any) -> list[Any]:
+    """What Pydantic calls when it makes a model's schema."""
+    notes = [cls.model_config.get("json_schema_extra"), *(info.json_schema_extra for info in cls.model_fields.values())]
+    names = ("__get_pydantic_json_schema__", "__get_pydantic_core_schema__", "model_json_schema")
+    own = [vars(base).get(name) for base in cls.__mro__ if not is_known(base) for name in names]
+    return [each for each in (*notes, *own) if each is not None and not isinstance(each, dict)]
+
+
+def _classes(hint: Any, seen: set[Any]) -> Iterator[type]:
+    """The classes of the user's in a type."""
+    if isinstance(hint, type) and typing.get_origin(hint) is None:
+        if hint in seen or effect_free.is_pure_type(hint):
+            return
+        seen.add(hint)
+        yield hint
+        if issubclass(hint, pydantic.BaseModel):
+            for info in hint.model_fields.values():
+                yield from _classes(info.annotation, seen)
+    for part in typing.get_args(hint):
+        yield from _classes(part, seen)
+
+
 def _definer(cls: type, name: str) -> type:
     return next(base for base in cls.__mro__ if name in vars(base))
+
+
+def _is_redefined(cls: type, name: str) -> bool:
+    """Whether DSPy would run code of this class where it looks at its own LM."""
+    is_hook = name in ("__getattr__", "__getattribute__", "__eq__", "__setattr__", "__deepcopy__", "__copy__")
+    is_of_dspy = name != "__init__" and (hasattr(dspy.LM, name) or hasattr(vars(cls)[name], "__set__"))
+    return is_hook or (is_of_dspy and callable(getattr(type(vars(cls)[name]), "__get__", None)))
 
 
 def _call(original: Callable[..., Any], predictor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -129,9 +202,10 @@ def _begin(predictor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tup
         return None, None
     if now.side == "scout":
         return _begin_inside(now, predictor, kwargs)
-    place = _place() if now.session.notes_places else None
-    call = Call("main", predictor, private_copy(kwargs), manner_of(predictor, kwargs), place=place)
+    config = call_config(predictor, kwargs)
+    call = Call("main", predictor, private_copy(kwargs), config, place=place_in(now.session))
     now.session.begin(call)
+    now.session.on_call(call)
     return call, current.set(Current(now.session, "main", call))
 
 
@@ -143,9 +217,9 @@ def _begin_inside(now: Current, predictor: Any, kwargs: dict[str, Any]) -> tuple
         _refuse(outer)
     if not outer.is_whole:
         return None, None
-    path = (*outer.path, len(now.session.calls))
-    manner = manner_of(predictor, kwargs)
-    call = Call("scout", predictor, private_copy(kwargs), manner, path, outer.place, is_issued=True)
+    point = (*outer.point, len(now.session.calls))
+    config = call_config(predictor, kwargs)
+    call = Call("scout", predictor, private_copy(kwargs), config, point, outer.place, is_issued=True, is_made=True)
     now.session.begin(call)
     return call, current.set(Current(now.session, "scout", call))
 
@@ -153,7 +227,7 @@ def _begin_inside(now: Current, predictor: Any, kwargs: dict[str, Any]) -> tuple
 def _refuse(call: Call) -> None:
     """A function that is declared pure asks an LM: nobody would find the call in trace, history and usage."""
     call.has_diverged = True  # should it catch this
-    raise Halted("a function that is declared @pure calls a predictor or an LM (declare a module instead)")
+    raise BailOut("a function that is declared @pure calls a predictor or an LM (declare a module instead)")
 
 
 def _in_pure_function() -> bool:
@@ -173,9 +247,9 @@ def _lm_call(original: Callable[..., Any], lm: Any, args: tuple[Any, ...], kwarg
     _refuse(now.call)
 
 
-def _place() -> tuple[str, int] | None:
-    """Where the program is, outside of DSPy and this package."""
-    frame: Any = sys._getframe(1)
+def place_in(session: Session) -> tuple[str, int] | None:
+    """Where the program is, outside of DSPy and this package; None if nobody wants to know."""
+    frame: Any = sys._getframe(1) if session.notes_places else None
     while frame is not None:
         file = frame.f_code.co_filename
         if not file.startswith(_NOT_THE_PROGRAM) and "wrapt" not in file:

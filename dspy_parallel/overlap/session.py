@@ -3,8 +3,8 @@
 There are two sides. The *main line* is the program itself; it runs unchanged. The *scout* makes some of the same
 calls, early. When a side begins a call that the other has made or is making, with equal inputs, the two are paired:
 first made, first paired. A scout that comes second waits for the main line's result and does nothing itself. A main
-line that comes second does all that it would do alone, but at the LM's wire, where it would send a request, it takes
-the reply to the scout's equal one (see `wire`).
+line that comes second does all that it would do alone, but at the LM's transport, where it would send a request, it
+takes the reply to the scout's equal one (see `request_sharing`).
 """
 
 from __future__ import annotations
@@ -17,37 +17,32 @@ import types
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import dspy
 
-from .inert import CONTAINERS, RECORDS, is_box
-from .outside import private_copy
-from .strands import Path, Pending
+from ..analysis.trusted_types import CONTAINERS, RECORDS, is_box
+from .runtime.snapshot import private_copy
+from .runtime.thunks import Pending, ProgramPoint
 
-if TYPE_CHECKING:
-    from .guesses import Guess
-
-__all__ = ["Call", "Flight", "Session", "Side", "current"]
+__all__ = ["PATIENCE", "Call", "Session", "SharedRequest", "Side", "current"]
 
 
 PATIENCE = 8
-"""Turns of the loop before the scout looks at a result of the main line's: until the next request has been sent."""
+"""Turns of the loop for which one side lets the other go first: until the next request has been sent."""
 
 
 @dataclass(eq=False)
-class Flight:
-    """One request at the LM's wire.
+class SharedRequest:
+    """One request at the LM's transport.
 
     Attributes:
         request: What was asked, to compare by value.
-        issuer: The side that sent it.
         result: Its outcome.
-        usage: What it cost, as DSPy before 3.3 accounts for it at the wire.
+        usage: What it cost, as DSPy before 3.3 accounts for it at the transport.
     """
 
     request: Any
-    issuer: Side
     result: asyncio.Future[Any]
     usage: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     traceback: types.TracebackType | None = None
@@ -64,20 +59,21 @@ class Call:
         side: Who made it.
         target: What was called.
         inputs: With what: keyword arguments, or a tuple of both kinds.
-        manner: What else the request is made of: LM, adapter, demos, configuration.
+        config: What else the request is made of: LM, adapter, demos, configuration.
         cause: The call that it had to wait for, if the scout made it.
-        path: Its place in program order, if the scout made it.
+        attempt: The innermost `try` that it is in, if the scout made it.
+        point: Its place in program order, if the scout made it.
         place: Where in the source: file and line.
-        twin: The other side's call, once they are paired.
-        flights: The requests that it has made at the wire, shared with the twin.
+        partner: The other side's call, once they are paired.
+        requests: The requests that it has made at the transport, shared with the partner.
         position: How many of them this side has made or taken.
         outcome: The result, for the scout.
-        guess: The side of an undecided branch for which it was made.
-        guessed: The result, for whoever follows that side.
         task: The scout's work on it.
         came_second: Whether the other side had made it already.
         is_issued: Whether the scout makes it, instead of waiting for the main line to make it.
+        is_made: Whether its target was made by the scout, or in a module as a whole: the other side has one of its own.
         is_whole: Whether it is that of a module that is declared pure: its predictors' calls are paired, not itself.
+        is_orphan: Whether the scout that has made it is gone.
         has_diverged: Whether the two sides' requests turned out to be different.
         was_cancelled: Whether it was cancelled in flight.
         result: What the function or, on the main line, the predictor returned.
@@ -90,20 +86,21 @@ class Call:
     side: Side
     target: Any
     inputs: Any
-    manner: Any = ()
-    path: Path = ()
+    config: Any = ()
+    point: ProgramPoint = ()
     place: tuple[str, int] | None = None
     cause: Call | None = None
-    twin: Call | None = None
-    flights: list[Flight] = field(default_factory=list)
+    attempt: Any = None
+    partner: Call | None = None
+    requests: list[SharedRequest] = field(default_factory=list)
     position: int = 0
     outcome: Pending | None = None
-    guess: Guess | None = None
-    guessed: Pending | None = None
     task: asyncio.Task[Any] | None = None
     came_second: bool = False
     is_issued: bool = False
+    is_made: bool = False
     is_whole: bool = False
+    is_orphan: bool = False
     has_diverged: bool = False
     was_cancelled: bool = False
     result: Any = None
@@ -133,94 +130,125 @@ class Session:
         self.began = self.ended = time.perf_counter()
         self.notes_places = False
         self.calls: list[Call] = []
-        self.guesses: list[Call] = []
-        """Those made for undecided branches that the scout has not come to."""
         self._left: list[Call] = []
         """Those that the scout does not make, for `would_overtake()`."""
         self._open: dict[tuple[Side, int], list[Call]] = {}
         self._mains_ahead = 0
+        self.was_abandoned = False
         self._held: Call | None = None
         """The call that the main line is in."""
+        self.moves = 0
+        """How often the scout has begun a call, sent its request or had its reply."""
+        self._rested = 0
+        """After which of these nothing more came for some turns."""
         self._lock = threading.Lock()
         self.on_result: Callable[[Pending, Any], None] = lambda pending, value: None
-        self.on_failure: Callable[[Path, BaseException, Any], None] = lambda path, exc, place: None
+        self.on_failure: Callable[[Call, BaseException], None] = lambda call, exc: None
+        self.on_call: Callable[[Call], None] = lambda call: None
+        self.joined_at: Call | None = None
+        """The main line's call that it was in when the present scout began; until it is the first that the scout makes.
+        """
 
     def begin(self, call: Call) -> Call:
-        """Enter a call, and pair it if the other side has its twin. Gives the call, or a guess in its place."""
+        """Enter a call, and pair it if the other side has its partner."""
         if call.is_whole:
             self.calls.append(call)
             return call
         other: Side = "scout" if call.side == "main" else "main"
+        partners: list[Call] = []
+        waiting: list[Call] = []
         with self._lock:
             if call.side == "main":
                 self._held = call
-            waiting = self._open.get((other, id(call.target)), [])
-            # A call that is being cancelled, because the program might never come to it, has no reply to take.
-            twins = [twin for twin in waiting if not twin.was_cancelled and _is_same_call(twin, call)]
-            guess = None if twins else self._guess_like(call)
-            if guess is not None and call.side == "scout":
-                return self._take(guess, call)
+            for waiting in self._waiting(call, other):
+                # A call that is being cancelled, because the program might never come to it, has no reply to take.
+                partners = [each for each in waiting if not each.was_cancelled and _is_same_call(each, call)]
+                if partners:
+                    break
             self.calls.append(call)
             if not call.is_issued:
                 self._left.append(call)
-            if guess is not None:
-                self._mains_ahead += 1  # the scout has not come to it
-                call.twin, guess.twin, call.flights, call.came_second = guess, call, guess.flights, True
-                return call
-            if not twins:
+            if not partners:
                 self._mains_ahead += call.side == "main"
-                self._open.setdefault((call.side, id(call.target)), []).append(call)
+                self._open.setdefault((call.side, 0 if call.is_made else id(call.target)), []).append(call)
                 return call
-            twin = min(twins, key=lambda call: call.path) if other == "scout" else twins[0]
-            waiting.remove(twin)
-            self._mains_ahead -= twin.side == "main"
-            call.twin, twin.twin, call.came_second = twin, call, True
-        if twin.is_issued or call.is_issued:
-            call.flights = twin.flights
-        if twin.has_ended and call.side == "scout":
-            self._tell(twin, call)
+            partner = min(partners, key=lambda call: call.point) if other == "scout" else partners[0]
+            waiting.remove(partner)
+            self._mains_ahead -= partner.side == "main"
+            call.partner, partner.partner, call.came_second = partner, call, True
+        if partner.is_issued or call.is_issued:
+            call.requests = partner.requests
+        if partner.has_ended and call.side == "scout":
+            self._tell(partner, call)
         return call
 
-    # Guesses
+    async def let_scout_go_first(self) -> None:
+        """Wait until the scout has made what calls it can.
 
-    def suppose(self, call: Call) -> Call | None:
-        """Enter a call for an undecided branch.
-
-        Gives the call, an earlier guess in its place, or None if the program has come to an equal one itself.
+        Of twenty nodes whose replies come at once, the last one's next request would else wait until the first
+        nineteen have gone on, and LangGraph with them. They have time while that request is answered. Turns are
+        counted, as nobody can say of a call whether it waits for a thread that is at work, or for this main line.
         """
+        while self._rested != (moves := self.moves) and not self.is_closed:
+            for _ in range(PATIENCE):
+                await asyncio.sleep(0)
+            if moves == self.moves:
+                self._rested = moves
+
+    def abandon(self) -> None:
+        """The scout is replaced by another one, which takes over those of its calls that it would make, too."""
         with self._lock:
-            if any(_is_same_call(main, call) for main in self._open.get(("main", id(call.target)), [])):
-                return None
-            for known in self.guesses:
-                if known.guess is not None and known.guess.is_settled and _is_like(known, call):
-                    known.guess = call.guess
-                    return known
-            self.calls.append(call)
-            self.guesses.append(call)
-            return call
+            for (side, _), calls in self._open.items():
+                if side == "scout":
+                    calls[:] = [call for call in calls if call.is_issued and not call.was_cancelled]
+                    for call in calls:
+                        call.is_orphan = True
+            self._left = [call for call in self._left if call.side == "main"]
+            self.was_abandoned = True
 
-    def refuse(self, guess: Guess) -> None:
-        """The program does not take this side."""
+    def rejoin(self, call: Call) -> bool:
+        """The same, by one that begins where the main line is in a call, if it still is: what was before is over."""
         with self._lock:
-            for call in [call for call in self.guesses if call.guess is not None and call.guess.is_within(guess)]:
-                if call.twin is None:
-                    self.guesses.remove(call)
-                    self._cancel(call)
+            if self._held is not call or call.has_ended:
+                return False
+            for (side, _), calls in self._open.items():
+                if side == "main":
+                    calls[:] = [each for each in calls if each is call]
+            self._mains_ahead, self.joined_at = 1, call
+        self.abandon()
+        return True
 
-    def _guess_like(self, call: Call) -> Call | None:
-        for guess in self.guesses:
-            if _is_like(guess, call) and (call.side == "scout" or guess.twin is None):
-                return guess
-        return None
+    def is_joined(self, call: Call) -> bool:
+        """Whether a scout's call may be the first: it is that which the main line is in, if the scout began there."""
+        first, self.joined_at = self.joined_at, None
+        return first is None or ((call.is_made or first.target is call.target) and _is_same_call(first, call))
 
-    def _take(self, guess: Call, call: Call) -> Call:
-        self.guesses.remove(guess)
-        guess.path, guess.place, guess.outcome = call.path, call.place, call.outcome
-        if guess.twin is None:
-            self._open.setdefault(("scout", id(guess.target)), []).append(guess)
+    def take_over(self, call: Call) -> bool:
+        """Let a call that an earlier scout has made and the main line has not come to stand for this one."""
+        with self._lock:
+            waiting = self._open.get(("scout", id(call.target)), [])
+            found = next((each for each in waiting if each.is_orphan and _is_same_call(each, call)), None)
+            if found is None or found.outcome is None or call.outcome is None or (found.failure is not None):
+                return False
+            found.is_orphan, found.point, found.attempt = False, call.point, call.attempt
+        before, after = found.outcome, call.outcome
+        after.call = found
+
+        def tell() -> None:
+            self.on_result(after, private_copy(before.value))
+
+        if before.done:
+            self.loop.call_soon(tell)
         else:
-            self._mains_ahead -= 1
-        return guess
+            before.on_value(tell)
+        return True
+
+    def _waiting(self, call: Call, other: Side) -> list[list[Call]]:
+        """The other side's calls that may be the same."""
+        if call.is_made:
+            return [calls for (side, _), calls in self._open.items() if side == other] or [[]]
+        known = self._open.get((other, id(call.target)), [])
+        return [known, self._open.get((other, 0), [])] if call.side == "main" else [known]
 
     def end(self, call: Call, result: Any = None, failure: BaseException | None = None) -> None:
         """Note the main line's result for the scout, which also learns of a failure that it had no part in."""
@@ -228,9 +256,9 @@ class Session:
             self._held = None
             call.ended = time.perf_counter()
             call.result, call.failure, call.has_ended = private_copy(result), failure, True
-            twin = call.twin
-        if twin is not None and (failure is not None or not twin.is_issued):
-            self._tell(call, twin)
+            partner = call.partner
+        if partner is not None and (failure is not None or not partner.is_issued):
+            self._tell(call, partner)
 
     def _tell(self, main: Call, scout: Call) -> None:
         def tell(turns: int = PATIENCE) -> None:
@@ -240,7 +268,7 @@ class Session:
                 self.loop.call_soon(tell, turns - 1)
                 return
             if main.failure is not None:
-                self.on_failure(scout.path, main.failure, scout.place)
+                self.on_failure(scout, main.failure)
             else:
                 self.on_result(scout.outcome, main.result)
 
@@ -253,17 +281,19 @@ class Session:
             self._left = [other for other in self._left if _is_left(other)]
             return any(not _is_twin_to_be(other, call) and _is_same_call(other, call) for other in self._left)
 
-    def is_held_before(self, path: Path) -> bool:
+    def is_held_before(self, point: ProgramPoint) -> bool:
         """Whether the main line is in a call that comes before a place, so that it has not passed that."""
         held = self._held
-        return self._mains_ahead == 0 and held is not None and held.twin is not None and held.twin.path < path
+        if held is not None and held is self.joined_at:
+            return True
+        return self._mains_ahead == 0 and held is not None and held.partner is not None and held.partner.point < point
 
-    def cancel(self, is_unwanted: Callable[[Path], bool]) -> None:
+    def cancel(self, is_unwanted: Callable[[ProgramPoint], bool]) -> None:
         """Cancel those of the scout's calls that the main line has not come to, by their places."""
         for call in self.calls:
-            is_own = call.is_issued and (call.outcome is not None or call.guessed is not None)
+            is_own = call.is_issued and call.outcome is not None
             is_over = call.task is not None and call.task.done()
-            if is_own and not is_over and call.twin is None and is_unwanted(call.path):
+            if is_own and not is_over and call.partner is None and is_unwanted(call.point):
                 self._cancel(call)
 
     @staticmethod
@@ -279,35 +309,31 @@ class Session:
         for call in self.calls:
             if call.task is not None and not call.task.done():
                 call.task.cancel()
-                call.was_cancelled = call.twin is None
-
-
-def _is_like(guess: Call, call: Call) -> bool:
-    return guess.target is call.target and not guess.was_cancelled and _is_same_call(guess, call)
+                call.was_cancelled = call.partner is None
 
 
 def _is_left(call: Call) -> bool:
     """Whether the main line has yet to make it, or is about to."""
-    return not (call.has_ended or (call.twin is not None and (call.twin.has_ended or call.twin.is_issued)))
+    return not (call.has_ended or (call.partner is not None and (call.partner.has_ended or call.partner.is_issued)))
 
 
 def _is_twin_to_be(main: Call, call: Call) -> bool:
-    return main.side == "main" and main.twin is None and main.target is call.target
+    return main.side == "main" and main.partner is None and (main.target is call.target or call.is_made)
 
 
 def _is_same_call(one: Call, other: Call) -> bool:
     try:
         is_alike = one.inputs.keys() == other.inputs.keys() if isinstance(one.inputs, dict) else True
         if is_alike and isinstance(one.inputs, dict):  # in whatever order they are given
-            is_alike = all(_is_same(value, other.inputs[name]) for name, value in one.inputs.items())
+            is_alike = all(is_same(value, other.inputs[name]) for name, value in one.inputs.items())
         else:
-            is_alike = is_alike and _is_same(one.inputs, other.inputs)
-        return is_alike and _is_same(one.manner, other.manner)
+            is_alike = is_alike and is_same(one.inputs, other.inputs)
+        return is_alike and is_same(one.config, other.config)
     except Exception:  # arrays and the like; then they are not known to be equal
         return False
 
 
-def _is_same(one: Any, other: Any) -> bool:
+def is_same(one: Any, other: Any) -> bool:
     """Whether two values are not only equal, but look the same to an LM: of the same types, in the same order."""
     cls = type(one)
     if one is other:
@@ -316,17 +342,25 @@ def _is_same(one: Any, other: Any) -> bool:
         return False
     if cls is type(dspy.Signature):
         return bool(one.equals(other)) and _types(one) == _types(other)
+    if issubclass(cls, dspy.BaseLM):  # copies of one another, as `BestOfN` makes them
+        return is_same(_state_of_lm(one), _state_of_lm(other))
+    if cls is dspy.Retrieve:
+        return bool(one.k == other.k)
     if cls is float:
         return repr(one) == repr(other)
     if isinstance(one, dict):
-        return len(one) == len(other) and all(map(_is_same, _flat(one), _flat(other)))
+        return len(one) == len(other) and all(map(is_same, _flat(one), _flat(other)))
     if isinstance(one, (list, tuple, deque)):
-        return len(one) == len(other) and all(map(_is_same, one, other))
+        return len(one) == len(other) and all(map(is_same, one, other))
     if cls in RECORDS:
-        return _is_same(one._store, other._store)
+        return is_same(one._store, other._store)
     if cls not in CONTAINERS and is_box(cls):
-        return _is_same(vars(one), vars(other))
+        return is_same(vars(one), vars(other))
     return bool(one == other)
+
+
+def _state_of_lm(lm: dspy.BaseLM) -> dict[str, Any]:
+    return {name: value for name, value in vars(lm).items() if name not in ("history", "callbacks")}
 
 
 def _types(signature: type[dspy.Signature]) -> list[tuple[str, Any]]:

@@ -22,6 +22,7 @@ class Predictors(dspy.Module):
         self.several = [dspy.Predict("x -> y") for _ in range(3)]
         self.named = {"p": dspy.Predict("x -> y"), "q": dspy.Predict("x -> z")}
         self.inner = Inner()
+        self.route = dspy.Predict("x -> kind: Literal['a', 'b']")
         self.limit = 0.5
 
     def helper(self, x: str) -> str:

@@ -184,7 +184,7 @@ def products_of_zip_and_range(self: Any, x: str) -> Any:
     return dspy.Prediction(y=found[::-1])
 
 
-@construct(3, 1)
+@construct(2, 2)
 def conditions_that_change_what_others_see(self: Any, x: str) -> Any:
     seen: list[str] = []
     kept = [f"{i}{len(seen)}" for i in (1, 2, 1) if i not in seen and seen.append(i) is None]

@@ -9,10 +9,10 @@ import dspy
 import pytest
 
 from dspy_parallel import async_module, pure
-from tests.overlap import constructs, constructs_of_values
+from tests.overlap import constructs, constructs_of_every_day, constructs_of_values
 from tests.overlap.construct import Construct
-from tests.overlap.lms import TimedLM, always
 from tests.overlap.observing import assert_same, observe
+from tests.support.timed_lm import TimedLM, always
 
 
 @pure
@@ -52,9 +52,9 @@ class HoldingLM(TimedLM):
         return await super().aforward(prompt, messages, **kwargs)
 
 
-# Both files fill one table.
+# All files fill one table.
 CONSTRUCTS = [*constructs.CONSTRUCTS]
-assert constructs_of_values.CONSTRUCTS is constructs.CONSTRUCTS
+assert constructs_of_values.CONSTRUCTS is constructs_of_every_day.CONSTRUCTS is constructs.CONSTRUCTS
 each_construct = pytest.mark.parametrize("construct", CONSTRUCTS, ids=str)
 
 

@@ -11,8 +11,8 @@ import dspy
 import pytest
 
 from dspy_parallel import AsyncModuleMixin, async_module, explain, install, ordered, pure, run, uninstall
-from tests.overlap.lms import TimedLM, always
-from tests.overlap.virtual_time import run_virtual
+from tests.support.timed_lm import TimedLM, always
+from tests.support.virtual_time import run_virtual
 
 
 class Both:

@@ -87,13 +87,6 @@ BODIES = {
             a[0] = "x"
         found = [self.ask(question=e).answer for e in b]
         return dspy.Prediction(found=found)    """,
-    "reversed_after_it_is_read": """
-        parts = self.listing(question='river').parts
-        for i in range(2):
-            if self.rate(question=f"r{i}").score > -1:
-                self.informed(context=parts, question=f"q{i}")
-        parts.reverse()
-        return dspy.Prediction(parts=parts)    """,
     "appended_twice": """
         parts = self.listing(question='river').parts
         if self.rate(question="r").score > -1:
@@ -101,47 +94,12 @@ BODIES = {
         parts.append("y")
         found = self.informed(context=parts, question="q").answer
         return dspy.Prediction(found=found)    """,
-    "attribute_appended_after_it_is_read": """
-        made = self.listing(question='river')
-        for i in range(2):
-            if self.rate(question=f"r{i}").score > -1:
-                self.informed(context=made.parts, question=f"q{i}")
-        made.parts.append("z")
-        return dspy.Prediction(parts=made.parts)    """,
-    "an_item_after_it_is_read": """
-        parts = self.listing(question='river').parts
-        for i in range(2):
-            if self.rate(question=f"r{i}").score > -1:
-                self.informed(context=parts, question=f"q{i}")
-        parts[0] = "new"
-        return dspy.Prediction(parts=parts)    """,
-    "added_to_after_it_is_read": """
-        parts = self.listing(question='river').parts
-        for i in range(2):
-            if self.rate(question=f"r{i}").score > -1:
-                self.informed(context=parts, question=f"q{i}")
-        parts += ["new"]
-        return dspy.Prediction(parts=parts)    """,
-    "an_attribute_after_it_is_read": """
-        made = self.listing(question='river')
-        for i in range(2):
-            if self.rate(question=f"r{i}").score > -1:
-                self.informed(context=made.parts, question=f"q{i}")
-        made.parts = ["z"]
-        return dspy.Prediction(parts=made.parts)    """,
     "an_attribute_before_it_is_read": """
         made = self.listing(question='river')
         if self.rate(question="r").score > -1:
             made.parts = ["z"]
         found = self.informed(context=made.parts, question="q").answer
         return dspy.Prediction(found=found)    """,
-    "sorted_after_it_is_read": """
-        parts = self.listing(question='river').parts
-        for i in range(2):
-            if self.rate(question=f"r{i}").score > -1:
-                self.informed(context=parts, question=f"q{i}")
-        parts.sort(reverse=True)
-        return dspy.Prediction(parts=parts)    """,
     "a_slice_appended_by_another_name": """
         parts = self.listing(question='river').parts[:2]
         same = parts
@@ -150,6 +108,18 @@ BODIES = {
         found = [self.ask(question=each).answer for each in parts]
         return dspy.Prediction(parts=parts, found=found)    """,
 }
+
+READ_BEFORE = """
+        made = self.listing(question='river')
+        parts = made.parts
+        for i in range(2):
+            if self.rate(question=f"r{i}").score > -1:
+                self.informed(context=parts, question=f"q{i}")
+        {change}
+        return dspy.Prediction(parts=made.parts)    """
+CHANGES = ["parts.reverse()", "parts.sort(reverse=True)", "parts += ['new']", "parts[0] = 'new'"]
+CHANGES += ["made.parts.append('z')", "made.parts = ['z']"]
+BODIES |= {change: READ_BEFORE.format(i="{i}", change=change) for change in CHANGES}
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)

@@ -7,6 +7,7 @@ import asyncio
 import functools
 import gc
 import linecache
+import random
 import threading
 import types
 from pathlib import Path
@@ -19,11 +20,11 @@ from dspy.utils import DummyLM
 from dspy.utils.callback import BaseCallback
 
 from dspy_parallel import async_module, explain, ordered, overlapped, pure, run
-from dspy_parallel.overlap import sources
-from dspy_parallel.overlap.strands import Strand
-from tests.overlap.lms import LMFailure, TimedLM, always
+from dspy_parallel.analysis import source as sources
+from dspy_parallel.overlap.runtime.fibers import Fiber
 from tests.overlap.test_constructs import CountingLM
-from tests.overlap.virtual_time import run_virtual
+from tests.support.timed_lm import LMFailure, TimedLM, always
+from tests.support.virtual_time import run_virtual
 
 
 class Three(dspy.Module):
@@ -130,13 +131,22 @@ async def test_cancel_reaches_all_calls() -> None:
 
 def test_changed_inputs_discard_the_early_call() -> None:
     """A callback, of which the scout knows nothing, changes what it has read."""
-    program = Three()
+    program, made = Three(), threading.Event()
 
     class Change(BaseCallback):
         def on_module_end(self, *args: Any, **kwargs: Any) -> None:
+            assert made.wait(30)
             program.topic = "second"
 
-    lm = TimedLM(latency=always(0.01))
+    class Noting(TimedLM):
+        def _read(self, *args: Any) -> Any:
+            try:
+                return super()._read(*args)
+            finally:
+                if len(self.requests) == 3:
+                    made.set()
+
+    lm = Noting(latency=always(0.01))
     with dspy.context(lm=lm, callbacks=[Change()]):
         report = explain(program, x="x")
     assert report.discarded == 1
@@ -189,7 +199,7 @@ def touched(x: str) -> None:
 
 
 def test_ordered_modules_and_unknown_functions_end_it() -> None:
-    """What comes after them runs in sequence, and the report names the line."""
+    """What comes after them is not done before them, and the report names the line."""
 
     @ordered
     class Memory(dspy.Module):
@@ -395,13 +405,33 @@ async def test_nothing_is_left_behind(no_leaks: None) -> None:
                     self.p(x="long")
             raise ValueError(self.p(x=x).y)
 
-    def strands() -> list[Strand]:
+    def fibers() -> list[Fiber]:
         gc.collect()
-        return [each for each in gc.get_objects() if type(each) is Strand]
+        return [each for each in gc.get_objects() if type(each) is Fiber]
 
-    before = strands()
+    before = fibers()
     with dspy.context(lm=TimedLM(latency=always(0.001))):
         with pytest.raises(ValueError, match="y"):
             await run(Waits(), engine="loop", overlap=True, x="x")
     await asyncio.sleep(0)
-    assert not [each for each in strands() if each not in before]
+    assert not [each for each in fibers() if each not in before]
+
+
+def test_chance_is_left_to_the_program() -> None:
+    """A predictor draws random bytes when it is made, on either side; the program's are those of its seed."""
+
+    class Makes(dspy.Module):
+        def forward(self, x: str) -> Any:
+            found = [dspy.Predict("x -> y")(x=x).y, dspy.ChainOfThought("x -> z")(x=x).z]
+            return dspy.Prediction(found=found, chance=random.random())
+
+    lm = TimedLM(latency=always(0.0))
+    with dspy.context(lm=lm):
+        random.seed(3)
+        expected = Makes()(x="x")
+        random.seed(3)
+        report = explain(program := Makes(), x="x")
+        random.seed(3)
+        found = overlapped(program.forward)(x="x")
+    assert report.joined == 1
+    assert found.toDict() == expected.toDict()

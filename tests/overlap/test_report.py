@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import dspy
 import pytest
 
-from dspy_parallel import explain
-from tests.overlap.lms import TimedLM
+from dspy_parallel import explain, pure
+from tests.support.timed_lm import TimedLM
 
 
 class Diamond(dspy.Module):
@@ -31,6 +32,23 @@ class Diamond(dspy.Module):
         return self.last(x=further, z=right)
 
 
+@pure
+class LongestThen(TimedLM):
+    """Answers what follows the left one after what follows the right one, however late that is."""
+
+    next_is_answered: asyncio.Event
+    """Of the class, which copies have in common."""
+
+    async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        asked = messages[-1]["content"]
+        if "\nthen" in asked:
+            await self.next_is_answered.wait()
+        reply = await super().aforward(prompt, messages, **kwargs)
+        if "\nnext" in asked:
+            self.next_is_answered.set()
+        return reply
+
+
 SLOW = {"then": 0.3, "next": 0.05}
 
 
@@ -42,7 +60,8 @@ def test_calls_wait_for_what_they_are_made_of(slow: dict[str, float]) -> None:
     def latency(conversation: Any) -> float:
         return next((each for word, each in seconds.items() if f"\n{word}" in conversation.last_user), 0.05)
 
-    with dspy.context(lm=TimedLM(latency=latency)):
+    LongestThen.next_is_answered = asyncio.Event()
+    with dspy.context(lm=LongestThen(latency=latency)):
         report = explain(Diamond(), x="x")
     names = ["left", "right", "after_left", "after_right", "last"]
     assert [call.name for call in report.calls] == names
@@ -69,15 +88,15 @@ class Unknown:
 
 
 def test_calls_in_sequence_wait_for_the_one_before() -> None:
-    """Whatever they are made of, with the line that is not followed."""
+    """Whatever they are made of, with the line that is not followed; behind it, they don't wait for each other."""
     with dspy.context(lm=TimedLM(latency=lambda _: 0.01)):
         report = explain(Sequential(), x="x")
     waited = [call.waited_for for call in report.calls]
     assert waited[0] == ""
     assert waited[1].startswith("call 1, left")
-    assert waited[2].startswith("call 2, right")
-    assert "in sequence since test_report.py:" in waited[2]
-    assert report.critical_path == [1, 2, 3]
+    assert "in sequence since test_report.py:" in waited[1]
+    assert waited[2].startswith("call 1, left")
+    assert report.critical_path in ([1, 2], [1, 3])
 
 
 class Fails(Diamond):
@@ -99,3 +118,29 @@ def test_what_was_answered_for_nothing_is_counted_apart() -> None:
     assert report.early - report.joined == report.discarded == 2
     assert report.cancelled == 1
     assert "2 discarded (1 cancelled in flight)" in str(report)
+
+
+class Pair(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.p, self.q = dspy.Predict("x -> y"), dspy.Predict("x -> y")
+
+    def forward(self, x: str) -> Any:
+        return self.p(x=x).y, self.q(x=x).y
+
+
+class Deep(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.many, self.named = Pair(), [Pair()], {"k": Pair()}
+
+    def forward(self, x: str) -> Any:
+        return self.one(x=x), [each(x=x) for each in self.many], self.named["k"](x=x)
+
+
+def test_early_calls_deep_inside_have_names() -> None:
+    with dspy.context(lm=TimedLM()):
+        report = explain(Deep(), x="x")
+    names = ["one.p", "one.q", "many[0].p", "many[0].q", "named['k'].p", "named['k'].q"]
+    assert [call.name for call in report.calls] == names
+    assert report.early >= 5

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import types
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import dspy
@@ -14,46 +10,34 @@ import pytest
 from dspy.utils.callback import BaseCallback
 
 from dspy_parallel import explain
-from tests.modules.observing import Describer
-from tests.overlap.generated.running import load
-from tests.overlap.lms import TimedLM, always
+from tests.overlap import programs_of_objects, programs_of_values
 from tests.overlap.observing import assert_same, observe
-from tests.overlap.programs_of_values import HEAD, PROGRAMS
+from tests.overlap.stateful import effects_of
+from tests.support.observation import Describer
+from tests.support.timed_lm import TimedLM, always
 
+PROGRAMS = {**programs_of_values.program, **programs_of_objects.program}
 each_program = pytest.mark.parametrize("name", PROGRAMS)
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Iterator[Path]:
-    known = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - known:
-        if name.startswith("program_"):
-            del sys.modules[name]
-
-
-def fresh(name: str, directory: Path) -> types.ModuleType:
-    return load(HEAD + PROGRAMS[name][0], directory)
+def seen(name: str, way: Any) -> Any:
+    return observe(PROGRAMS[name].make, {"x": "word"}, TimedLM(), way, effects=effects_of)
 
 
 _expected: dict[str, Any] = {}
 
 
-def in_sequence(name: str, directory: Path) -> Any:
+def in_sequence(name: str) -> Any:
     if name not in _expected:
-        module = fresh(name, directory)
-        seen = observe(module.Program, {"x": "word"}, TimedLM(), "sequential", effects=lambda _: module.LOG)
-        assert "exception" not in seen.everything, seen.everything["exception"]
-        _expected[name] = seen
+        _expected[name] = seen(name, "sequential")
+        assert "exception" not in _expected[name].everything, _expected[name].everything["exception"]
     return _expected[name]
 
 
 @each_program
-def test_same_as_in_sequence(name: str, directory: Path) -> None:
+def test_same_as_in_sequence(name: str) -> None:
     """Output, trace, usage, histories, callbacks, LM calls and effects, on the loop."""
-    module = fresh(name, directory)
-    found = observe(module.Program, {"x": "word"}, TimedLM(), "overlapped", effects=lambda _: module.LOG)
-    assert_same(in_sequence(name, directory), found)
+    assert_same(in_sequence(name), seen(name, "overlapped"))
 
 
 class LastOutput(BaseCallback):
@@ -64,23 +48,22 @@ class LastOutput(BaseCallback):
 
 
 @each_program
-def test_same_by_default_and_says_why_it_stops(name: str, directory: Path) -> None:
-    """With the engine that modules have by default: at first in a thread. The reason is that of `explain()`."""
-    expected = in_sequence(name, directory)
-    module = fresh(name, directory)
-    lm, last, trace = TimedLM(latency=always(0.001)), LastOutput(), []
+def test_same_by_default_and_says_why_it_stops(name: str) -> None:
+    """With the engine that modules have by default. The reason is that of `explain()`."""
+    expected, program = in_sequence(name), PROGRAMS[name].make()
+    lm, last, trace = TimedLM(latency=always(0.0)), LastOutput(), []
     with dspy.context(lm=lm, trace=trace, callbacks=[last]), dspy.track_usage() as usage:
-        report = explain(module.Program(), x="word")
+        report = explain(program, x="word")
     assert report.exception is None
     assert last.output.toDict() == expected.value.toDict()
     assert sorted(lm.requests) == expected.requests
     assert len(trace) == len(expected.everything["trace"])
     assert usage.get_total_tokens() == expected.everything["usage"]
-    describe = Describer()
-    assert describe(module.LOG) == expected.everything["effects"]
-    reason = PROGRAMS[name][1]
+    assert Describer()(effects_of(program)) == expected.everything["effects"]
+    reason = PROGRAMS[name].stops
     if reason is not None:
-        found = " ".join(text for _, text in report.reasons)
+        # Who waits where depends on who is first.
+        found = " ".join(text for _, text in report.reasons if not text.startswith("it changes what others"))
         assert reason or found == ""
         # In a thread, the program may be past what the scout wants to read, before it comes to what stops it.
         assert reason in found or "was already past it" in found

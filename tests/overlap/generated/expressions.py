@@ -69,12 +69,14 @@ class Expressions:
         draw: Hypothesis's `draw`.
         modules: What `self.<name>(text=...)` may call.
         is_calm: Whether nothing is drawn that is likely to raise.
+        more: What else draws strings, see `everyday`.
     """
 
     draw: Callable[[st.SearchStrategy[Any]], Any]
     modules: Sequence[str] = ()
     methods: list[str] = field(default_factory=list)
     is_calm: bool = False
+    more: list[Callable[[Scope, int], str]] = field(default_factory=list)
     _in_iterable: int = 0
 
     def pick(self, *options: T) -> T:
@@ -91,7 +93,7 @@ class Expressions:
         if depth <= 0 or not self.chance(85):
             return self.pick(*(scope.text or ('"begin"',)), f'"{self.pick(*WORDS)}"')
         makers: list[Callable[[Scope, int], str]] = [self._formatted, self._method_of_text, self._joined, self._chosen]
-        makers += [self._item, self._helper]
+        makers += [self._item, self._helper, *self.more]
         makers += [self._of_object] * 2 if scope.nested < 3 else []
         if scope.is_method:
             makers += [self._answer] * 6

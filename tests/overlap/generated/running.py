@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import linecache
 import sys
 import types
@@ -9,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.overlap.generated.source import CALM
-from tests.overlap.lms import TimedLM, uneven
 from tests.overlap.observing import Seen, observe
+from tests.support.timed_lm import TimedLM, uneven
 
 __all__ = ["CALLS", "load", "run_both"]
 
@@ -42,7 +44,11 @@ def _effects(program: Any) -> Any:
     return {
         "log": names["LOG"],
         "shared": names.get("SHARED"),
-        "state": {path: [values.get(name) for name in ("state", "memory", "total")] for path, values in own},
+        "said": names["SAID"].getvalue() if "SAID" in names else "",
+        "state": {
+            path: [values.get(name) for name in ("state", "memory", "total", "last", "kept_one")]
+            for path, values in own
+        },
         "stores": {path: [vars(each) for each in values.get("stores", [])] for path, values in own},
     }
 
@@ -53,27 +59,28 @@ def run_both(source: str, directory: Path, way: Any = "overlapped") -> tuple[See
     Args:
         source: The program.
         directory: Where its file is to be.
-        way: How it runs the second time: as for `observe()`, or "speculating".
+        way: How it runs the second time: as for `observe()`.
     """
     found: list[Seen] = []
     for which in ("sequential", way):
         module = load(source, directory)
         twist = None if source.startswith(f"# {CALM}") else _twist
-        lm = TimedLM(latency=uneven if way in ("overlapped", "speculating") else lambda _: 0.0, twist=twist)
+        lm = TimedLM(latency=uneven if way == "overlapped" else lambda _: 0.0, twist=twist)
         module.OTHER = other = TimedLM(latency=lambda asked, lm=lm: lm.latency(asked) / 2, twist=twist)
         other.requests = lm.requests
-        is_guessing = which == "speculating"
-        seen = observe(
-            module.Program,
-            {"text": "begin"},
-            lm,
-            "overlapped" if is_guessing else which,
-            effects=_effects,
-            file=str(module.__file__),
-            speculate=is_guessing,
-        )
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            seen = observe(
+                module.Program,
+                {"text": "begin"},
+                lm,
+                which,
+                effects=_effects,
+                file=str(module.__file__),
+            )
+        seen.everything["printed"] = printed.getvalue()
         found.append(seen)
         del sys.modules[module.__name__]  # thousands of them are a gigabyte
-        if len(lm.requests) > (3 * CALLS if is_guessing else CALLS):
+        if len(lm.requests) > CALLS:
             return None
     return found[0], found[1]

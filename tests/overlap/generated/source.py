@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.overlap.generated import everyday
 from tests.overlap.generated.expressions import Expressions, Scope
 from tests.overlap.generated.statements import Statements
 
@@ -14,7 +15,7 @@ __all__ = ["CALM", "programs"]
 CALM = "calm"
 """The first word of programs in which hardly anything fails."""
 
-PREAMBLE = """\
+_HELPERS = """\
 import collections
 import copy
 import dataclasses
@@ -25,7 +26,7 @@ import operator
 import dspy
 import pydantic
 
-from tests.modules.lms import LMFailure
+from tests.support.stub_lms import LMFailure
 
 LOG = []
 SHARED = {"a": "first", "list": []}
@@ -104,6 +105,10 @@ class Store:
         return self.items
 
 
+"""
+
+_MODULES = """
+
 class Extract(dspy.Signature):
     # What an LM finds
 
@@ -129,10 +134,44 @@ class Asking(dspy.Module):
         self.named = {"a": dspy.Predict("question -> answer"), "b": self.ask}
         self.extract = dspy.Predict(Extract)
         self.chat = dspy.Predict("question, history: dspy.History -> answer")
+        self.route = dspy.Predict("question -> answer, kind: Literal['ask', 'think']")
         self.state = []
         self.memory = {"a": "first", "list": []}
         self.stores = [Store()]
         self.total = 0
+        self.last = "nothing"
+        self.kept_one = dspy.Prediction(answer="none")
+        self.handlers = {"a": self.careful, "e": self.remembered, "1": self.quick}
+
+    def quick(self, text):
+        return self.ask(question=text).answer
+
+    def remembered(self, text):
+        if text not in self.memory:
+            self.memory[text] = self.quick(text)
+        return self.memory[text]
+
+    def entry(self, text):
+        found = self.rate(question=text)
+        if found.score < 0.2:
+            raise Trouble(found.answer)
+        return {"text": text, "answer": found.answer}
+
+    def dig(self, text, level=0):
+        self.total += 1
+        if level > 0:
+            return self.quick(text)
+        found = []
+        for part in self.listing(question=text).parts[:2]:
+            found.append(f"{part}: {self.dig(part, level + 1)}")
+        return self.think(question=f"{text} {found}").answer
+
+    @retried
+    def careful(self, text):
+        found = self.rate(question=text)
+        if not found.good:
+            raise Trouble(found.answer)
+        return found.answer
 
     @property
     def known(self):
@@ -148,6 +187,8 @@ class Asking(dspy.Module):
         return self.total
 """
 
+PREAMBLE = f"{_HELPERS}{everyday.PREAMBLE}{_MODULES}"
+
 
 def _method(name: str, argument: str, body: list[str]) -> list[str]:
     return ["", f"    def {name}(self, {argument}):", *(f"        {line}" for line in body)]
@@ -160,10 +201,12 @@ def programs(draw: Any, size: int = 9) -> str:
     e.is_calm = e.chance(70)
     start = Scope(text=("text",))
     lines = [PREAMBLE]
+    e.more = [everyday.Everyday(e).text] * 2
     helpers: list[str] = []
     if e.chance(60):
         lines += ["", "class Inner(Asking):", *_forward(e, start, "dspy.Prediction(answer={})", 3)]
         e = Expressions(draw, modules=("inner",), is_calm=e.is_calm)
+        e.more = [everyday.Everyday(e).text] * 2
     for number in range(e.pick(0, 1, 1, 2)):
         name = f"helper{number}"
         helpers += _method(name, "text", Statements(e, "{}").body(start, 3))

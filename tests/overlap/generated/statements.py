@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from tests.overlap.generated.everyday import Everyday
 from tests.overlap.generated.expressions import Expressions, Scope
 
 __all__ = ["Statements"]
@@ -52,7 +53,7 @@ class Statements:
     def statement(self, scope: Scope) -> tuple[Lines, Scope]:
         e = self.e
         makers: list[Callable[[Scope], tuple[Lines, Scope]]] = [self._assign] * 6
-        makers += [self._object] * 3 + [self._change] * 3
+        makers += [self._object] * 3 + [self._change] * 3 + [self._everyday] * 4
         makers += [self._mutate] * 3 + [self._augment, self._effect, self._unpack, self._alias]
         if scope.nested < 2:
             makers += [self._if, self._if, self._for, self._for, self._try, self._while, self._match, self._with]
@@ -75,6 +76,10 @@ class Statements:
             "table": self.e.table,
             "found": self.e.prediction,
         }[kind](scope, depth)
+
+    def _everyday(self, scope: Scope) -> tuple[Lines, Scope]:
+        self._names += 1
+        return Everyday(self.e).statement(scope, self._names), scope
 
     # Names
 
@@ -323,4 +328,4 @@ def _own_names(body: Lines, scope: Scope) -> Lines:
 
 def _assigns(line: str, name: str) -> bool:
     line = line.strip()
-    return line.startswith((f"{name} = ", f"{name} += ", f"{name} -= ", f"{name}, "))
+    return line.startswith((f"{name} = ", f"{name} += ", f"{name} -= ", f"{name}, ")) or f", {name} = " in line

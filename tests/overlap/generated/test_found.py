@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import dspy
 import pytest
 
-from tests.overlap.lms import LMFailure, TimedLM, one_second, uneven
 from tests.overlap.observing import assert_same, observe
+from tests.support.timed_lm import LMFailure, TimedLM, one_second, uneven
 
 
 class Asking(dspy.Module):
@@ -38,3 +39,49 @@ def test_same_as_in_sequence(module: Any, latency: Any) -> None:
     found = observe(module, {"text": "begin"}, TimedLM(latency=latency), "overlapped")
     assert_same(expected, found, extra_calls=True)
     assert len(found.requests) <= len(expected.requests) + 1
+
+
+class Trouble(Exception):
+    pass
+
+
+def retried(fn: Any) -> Any:
+    @functools.wraps(fn)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        for _ in range(2):
+            try:
+                return fn(*args, **kwargs)
+            except Trouble:
+                pass
+        return "given up"
+
+    return wrapper
+
+
+class CaughtFurtherInside(Asking):
+    """What the decorator catches reaches no handler outside, whose call must not be made."""
+
+    @retried
+    def careful(self, text: str) -> str:
+        answer = self.first(question=text).answer
+        if int(answer[-1], 16) % 2:
+            raise Trouble(answer)
+        return answer
+
+    def forward(self, text: str) -> Any:
+        noted = []
+        for word in ("red", "blue", "river", text):
+            try:
+                noted.append(self.careful(word))
+            except Exception:
+                noted.append(self.second(question=word).answer)
+        return noted
+
+
+@pytest.mark.parametrize("latency", [one_second, uneven])
+def test_no_call_of_a_handler_that_is_not_reached(latency: Any) -> None:
+    expected = observe(CaughtFurtherInside, {"text": "begin"}, TimedLM(), "sequential")
+    found = observe(CaughtFurtherInside, {"text": "begin"}, TimedLM(latency=latency), "overlapped")
+    assert_same(expected, found)
+    assert found.requests == expected.requests
+    assert "given up" in expected.value
