@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import seams as _seams  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from . import interception as _interception  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from .assignment import Limit, limit, limit_all
 
 __all__ = ["Limit", "limit", "limit_all"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import itertools
 import threading
 import warnings
@@ -12,12 +14,12 @@ from typing import Any
 import dspy
 
 from .. import seams
+from ..display import Line, Shown
 from ..errors import FileLimitWarning, LimitError
 from ..seams.connections import max_connections
-from .gate import Gate
-from .rate import Rate
+from .limiter import Limiter, Rate
 
-__all__ = ["Limit", "default_limit", "limit", "limit_all", "limit_of"]
+__all__ = ["Limit", "counting_limits", "default_limit", "limit", "limit_all", "limit_of"]
 
 ATTRIBUTE = "_dspy_parallel_limit"
 GIVE_UP_AFTER = 600.0
@@ -46,7 +48,7 @@ _numbers = itertools.count(1)
 _limits: weakref.WeakValueDictionary[int, Limit] = weakref.WeakValueDictionary()
 
 
-class Limit:
+class Limit(Shown):
     """What `limit()` gives: the limit of one LM and its copies, and how busy it is.
 
     Safe to read from any thread; each figure is of the moment. The names and figures are all that it knows: no
@@ -67,7 +69,7 @@ class Limit:
         self.settings = settings
         self._number = next(_numbers) if number is None else number
         rate = None if settings.requests_per_minute is None else Rate(settings.requests_per_minute)
-        self.gate = Gate(settings.max_in_flight, rate)
+        self.limiter = Limiter(settings.max_in_flight, rate)
         self.lifted = False
         self.replaced = False
         """Whether an LM that was under it has got another one."""
@@ -76,27 +78,27 @@ class Limit:
     @property
     def in_flight(self) -> int:
         """Requests that the LM is serving."""
-        return self.gate.in_flight
+        return self.limiter.in_flight
 
     @property
     def waiting(self) -> int:
         """Calls that wait for their turn."""
-        return self.gate.waiting
+        return self.limiter.waiting
 
     @property
     def allowed(self) -> float:
         """How many may be in flight now: less than `max_in_flight` after refusals."""
-        return self.gate.window.size
+        return self.limiter.window.size
 
     @property
     def refusals(self) -> int:
         """How many requests the LM has refused with status 429."""
-        return self.gate.refusals
+        return self.limiter.refusals
 
     @property
     def pause(self) -> float:
         """Seconds for which every call waits, because the LM's `Retry-After` said so."""
-        return self.gate.pause
+        return self.limiter.pause
 
     @property
     def counts(self) -> bool:
@@ -109,6 +111,24 @@ class Limit:
 
     def __repr__(self) -> str:
         return f"<Limit {self.settings}: {self.in_flight} in flight, {self.waiting} waiting>"
+
+    def pieces(self) -> Line:
+        """What is allowed, and how busy it is, for people."""
+        most, rate = self.settings.max_in_flight, self.settings.requests_per_minute
+        asked = [*([f"at most {most} in flight"] if most else []), *([f"{rate} per minute"] if rate else [])]
+        now = f": {self.in_flight} in flight, {self.waiting} waiting"
+        refused = f", {self.refusals} refused, {self.allowed:g} allowed now" if self.refusals else ""
+        paused = f", paused for {self.pause:.1f} s" if self.pause else ""
+        return [
+            ("limit ", "bold"),
+            (", ".join(asked) or "none", "lm"),
+            (now, ""),
+            (refused + paused, "bad"),
+            ("" if self.counts else ", lifted", "dim"),
+        ]
+
+    def _lines(self) -> list[Line]:
+        return [self.pieces()]
 
     # DSPy copies and pickles LMs. Copies share the limit, and so does what is unpickled in the same process. A pickle
     # holds plain data, so that it can be read where this package is not installed.
@@ -154,7 +174,7 @@ def limit(
     Args:
         *lms: One LM, or several that share the limit.
         max_in_flight: Requests at a time. None: as many as there are, until the LM refuses some.
-        requests_per_minute: Requests per minute, spread evenly. None: any number. Needs the extra `limits`.
+        requests_per_minute: Requests per minute, spread evenly. None: any number.
         give_up_after: Seconds from a call's first refusal after which it fails with the provider's error; in the queue,
             seconds after which it does so if the LM refuses all and then names a time that is later still.
 
@@ -163,7 +183,7 @@ def limit(
 
     Raises:
         LimitError: For a number that makes no sense, or something that is not an LM.
-        MissingExtraError: If `requests_per_minute` is given and its package is not installed.
+        SeamError: If the installed DSPy or LiteLLM lacks what has to be patched; the message names it.
 
     Example:
         ```python
@@ -188,10 +208,10 @@ def limit(
         if isinstance(before := vars(lm).get(ATTRIBUTE), Limit):
             before.replaced = True
     _check_files(settings)
+    _install()
     made = Limit(settings)
     for lm in lms:
         setattr(lm, ATTRIBUTE, made)
-    seams.install()
     return made
 
 
@@ -208,13 +228,13 @@ def limit_all(
 
     Args:
         max_in_flight: Requests at a time.
-        requests_per_minute: Requests per minute, spread evenly. Needs the extra `limits`.
+        requests_per_minute: Requests per minute, spread evenly.
         give_up_after: Seconds from a call's first refusal after which it fails with the provider's error; in the queue,
             seconds after which it does so if the LM refuses all and then names a time that is later still.
 
     Raises:
         LimitError: For a number that makes no sense.
-        MissingExtraError: If `requests_per_minute` is given and its package is not installed.
+        SeamError: As `limit()`.
 
     Example:
         ```python
@@ -226,13 +246,18 @@ def limit_all(
     """
     global _default
     settings = Settings(max_in_flight, requests_per_minute, give_up_after)
-    if requests_per_minute is not None:
-        Rate(requests_per_minute)  # raises here, not at the first call
+    _install()
     with _lock:
         _of_places.clear()
         _default = settings if settings != Settings() else None
     _check_files(settings)
+
+
+def _install() -> None:
+    """Patch what makes requests; raises if it cannot all be patched, since a limit must not be off in silence."""
     seams.install()
+    if importlib.util.find_spec("dspy.clients.execution") is not None:
+        importlib.import_module("dspy.clients.execution")  # DSPy does so at the first call; what is missing is said now
 
 
 _default: Settings | None = None
@@ -243,6 +268,11 @@ _lock = threading.Lock()
 def default_limit() -> Settings | None:
     """What was asked for with `limit_all()`."""
     return _default
+
+
+def counting_limits() -> list[Limit]:
+    """All limits that count."""
+    return [limit for _, limit in sorted(_limits.items()) if limit.counts]
 
 
 def limit_of(lm: Any) -> Limit | None:

@@ -1,8 +1,10 @@
-"""Which errors are refusals by a rate limit, and when the provider wants to be asked again."""
+"""Which errors are refusals by a rate limit, and when the provider wants to be asked again.
+
+Errors are other people's objects, and headers are whatever a provider sends: nothing here raises for them.
+"""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
@@ -35,8 +37,8 @@ def is_refusal(exc: BaseException, handled: BaseException | None = None) -> bool
 
 
 def _codes(exc: BaseException) -> set[object]:
-    body: Any = getattr(exc, "body", None)
-    named = [getattr(exc, name, None) for name in _CODES]
+    body = _attribute(exc, "body")
+    named = [_attribute(exc, name) for name in _CODES]
     for found in (body, body.get("error") if isinstance(body, dict) else None):
         if isinstance(found, dict):
             named += [cast("dict[str, object]", found).get(name) for name in _CODES]
@@ -50,16 +52,24 @@ def _is_rate_limit(exc: BaseException) -> bool:
     # By name: DSPy's own class exists since 3.3, that of its engine since 3.4, and LiteLLM need not be imported.
     if any(cls.__name__ in ("LMRateLimitError", "RateLimitError") for cls in type(exc).__mro__):
         return True
-    return getattr(exc, "status_code", None) == 429 or getattr(exc, "status", None) == 429
+    return 429 in [each for each in (_attribute(exc, "status_code"), _attribute(exc, "status")) if type(each) is int]
+
+
+def _attribute(thing: Any, name: str) -> Any:
+    """None also where a property raises, as httpx's do for what has not been set."""
+    try:
+        return getattr(thing, name, None)
+    except Exception:
+        return None
 
 
 def retry_after(exc: BaseException, handled: BaseException | None = None) -> float | None:
     """Seconds to wait, if the provider has named a time that is not over; arguments as for `is_refusal`."""
     for cause in _chain(exc, handled):
-        seconds = _seconds(getattr(cause, "retry_after", None))
-        for source in (getattr(cause, "response", None), cause):
+        seconds = _seconds(_attribute(cause, "retry_after"))
+        for source in (_attribute(cause, "response"), cause):
             if seconds is None:
-                seconds = _from_headers(getattr(source, "headers", None))
+                seconds = _from_headers(_attribute(source, "headers"))
         if seconds:
             return seconds
     return None
@@ -71,7 +81,7 @@ def copy_of(refusal: BaseException) -> BaseException:
     try:
         copied: BaseException = cls.__new__(cls, *refusal.args)
         copied.__dict__.update(refusal.__dict__)
-    except (TypeError, AttributeError):  # a class with a constructor of its own in C
+    except Exception:  # a class with a constructor of its own in C, or of another kind
         return refusal
     copied.__cause__ = refusal.__cause__
     return copied
@@ -86,21 +96,32 @@ def _chain(exc: BaseException | None, handled: BaseException | None) -> Iterator
 
 
 def _from_headers(headers: Any) -> float | None:
-    items = headers.items() if hasattr(headers, "items") else ()
-    named = {str(name).lower(): value for name, value in items}
+    try:
+        named = {_text(name).lower(): value for name, value in headers.items()}
+    except Exception:  # none, or no mapping
+        return None
     milliseconds = _seconds(named.get("retry-after-ms"))
     return milliseconds / 1000 if milliseconds is not None else _seconds(named.get("retry-after"))
 
 
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
 def _seconds(value: Any) -> float | None:
+    """A number of seconds, or a date as HTTP has it; None for whatever else."""
     if value is None or isinstance(value, bool):
         return None
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except Exception:
         try:
-            seconds = parsedate_to_datetime(str(value)).timestamp() - time.time()
-        except (TypeError, ValueError):
+            # Raises what it likes: OverflowError for an offset that is none, IndexError, TypeError ...
+            seconds = max(0.0, parsedate_to_datetime(_text(value)).timestamp() - time.time())
+        except Exception:
             return None
-        return max(0.0, seconds)
-    return seconds if 0 <= seconds < sys.maxsize else None
+    return min(seconds, LONGEST) if seconds >= 0 and seconds != float("inf") else None
+
+
+LONGEST = 1e9
+"""A time that no wait of Python's is too short for. Nobody waits for longer than `give_up_after` anyway."""

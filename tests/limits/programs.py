@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import warnings
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -41,18 +40,19 @@ class InThread(Answer):
 
 
 class Watch(BaseCallback):
-    """How long each LM call took, from start to end."""
+    """Which LM calls have begun, which have ended, and with which errors."""
 
     def __init__(self) -> None:
-        self.began: dict[str, float] = {}
-        self.took: list[float] = []
+        self.began: set[str] = set()
+        self.ended: list[str] = []
         self.failed: list[Any] = []
 
     def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        self.began[call_id] = time.monotonic()
+        self.began.add(call_id)
 
     def on_lm_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
-        self.took.append(time.monotonic() - self.began.pop(call_id))
+        self.began.remove(call_id)
+        self.ended.append(call_id)
         self.failed += [exception] if exception else []
 
 

@@ -7,33 +7,46 @@ import gc
 import importlib.util
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dspy
 import pytest
 
 from dspy_parallel import limit
+from dspy_parallel.limits.limiter import Queue
 from dspy_parallel.testing import LMServer
-from tests.limits.programs import WAYS, Answer, OnLoop, Watch, make_lm
+from tests.limits.programs import WAYS, Watch, make_lm
 
 NATIVE = importlib.util.find_spec("dspy.clients.execution") is not None
-LATENCY = 0.1
 
 
 @pytest.mark.parametrize("cache", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_waiting_is_no_latency(server: LMServer, way: str, cache: bool) -> None:
-    """Callbacks see the LM's own time, though the last of ten has waited for nine; each call once."""
+def test_waiting_is_no_latency(server: LMServer, monkeypatch: pytest.MonkeyPatch, way: str, cache: bool) -> None:
+    """Callbacks see a call begin when it is its turn, though nine more are in the queue; each call once."""
+    came, push = threading.Semaphore(0), Queue.push
+
+    def counted(*args: Any) -> None:
+        push(*args)
+        came.release()
+
+    monkeypatch.setattr(Queue, "push", counted)
+    server.configure(hold=True)
     watch = Watch()
-    server.configure(latency=LATENCY)
     lm = make_lm(server, cache=cache, callbacks=[watch])
-    WAYS[way](lm, ["warm up"])
-    watch.took.clear()
     limit(lm, max_in_flight=1)
-    WAYS[way](lm, [f"item {n}" for n in range(10)])
-    assert len(watch.took) == 10
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(WAYS[way], lm, [f"item {n}" for n in range(10)])
+        for _ in range(10):
+            came.acquire()
+        server.wait_for(held=1)
+        began = len(watch.began)
+        server.release()
+        running.result()
+    assert began == 1
+    assert len(set(watch.ended)) == len(watch.ended) == 10
     assert not watch.began
-    assert sorted(watch.took)[8] < 4 * LATENCY, watch.took
 
 
 def test_a_refused_call_is_one_call(server: LMServer) -> None:
@@ -43,7 +56,7 @@ def test_a_refused_call_is_one_call(server: LMServer) -> None:
     lm = make_lm(server, callbacks=[watch], num_retries=0)
     limit(lm, max_in_flight=3)
     WAYS["loop"](lm, ["one", "two", "three"])
-    assert (len(watch.took), watch.failed, watch.began, len(lm.history)) == (3, [], {}, 3)
+    assert (len(watch.ended), watch.failed, watch.began, len(lm.history)) == (3, [], set(), 3)
 
 
 def test_answers_from_the_cache_with_callbacks(server: LMServer) -> None:
@@ -53,13 +66,13 @@ def test_answers_from_the_cache_with_callbacks(server: LMServer) -> None:
     with dspy.context(lm=lm, track_usage=True):
         for way in ("loop", "plain_threads", "by_hand"):
             WAYS[way](lm, ["known"])
-        plain = [len(lm.history), len(watch.took)]
+        plain = [len(lm.history), len(watch.ended)]
         held = limit(lm, max_in_flight=1)
-        held.gate.enter_blocking(held.gate.number())
-        held.gate.pause_for(3600)
+        held.limiter.enter_blocking(held.limiter.number())
+        held.limiter.pause_for(3600)
         for way in ("loop", "plain_threads", "by_hand"):
             WAYS[way](lm, ["known"])
-    assert [len(lm.history), len(watch.took)] == [2 * n for n in plain]
+    assert [len(lm.history), len(watch.ended)] == [2 * n for n in plain]
 
 
 def test_the_cache_is_not_looked_into_on_the_loop(server: LMServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,20 +157,6 @@ def test_control_exceptions_pass_through(raised: BaseException, asynchronous: bo
         assert arrived is raised
         assert (held.in_flight, held.waiting) == (0, 0)
     raised.__traceback__ = None
-
-
-@pytest.mark.parametrize("program", [OnLoop, Answer])
-def test_control_exceptions_through_programs(program: type[Answer]) -> None:
-    """Out of a bridged program and of a plain one."""
-    lm = Interrupting()
-    held = limit(lm, max_in_flight=1)
-    call = (
-        (lambda: asyncio.run(program().acall(question="?"))) if program is OnLoop else lambda: program()(question="?")
-    )
-    with dspy.context(lm=lm), pytest.raises(Stop) as caught:
-        call()
-    assert caught.value is lm.raised
-    assert (held.in_flight, held.waiting) == (0, 0)
 
 
 def test_an_abandoned_call_gives_its_place_back() -> None:

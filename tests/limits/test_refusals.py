@@ -8,7 +8,10 @@ from email.utils import formatdate
 from types import SimpleNamespace
 from typing import Any
 
+import dspy
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dspy_parallel import limit
 from dspy_parallel.limits.refusals import copy_of, is_refusal, retry_after
@@ -115,3 +118,103 @@ def test_what_the_caller_was_handling_is_no_part_of_it(server: LMServer, asynchr
 
     assert asyncio.run(asyncio.wait_for(main(), 30))
     assert held.refusals == 1
+
+
+class Hostile:
+    """Whatever is asked of it, it raises."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    items = property(__getattr__)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+class HostileError(Exception):
+    status_code = 429
+    response = body = headers = retry_after = property(Hostile.__getattr__)  # type: ignore[arg-type]
+
+
+HEADERS: list[Any] = [
+    *(
+        "nan",
+        "inf",
+        "-inf",
+        "1e999",
+        "-1",
+        "-1e999",
+        "",
+        " ",
+        "soon",
+        "١٢ ٣",
+        "\ud800",
+        "1,2",
+        "\x00",
+        "9" * 5000,
+        "0x10",
+    ),
+    *(
+        "Mon, 01 Jan 2024 00:00:00 +99999999999999999",
+        "Mon, 01 Jan 99999 00:00:00 GMT",
+        "Mon, 32 Foo 2024 99:99:99 GMT",
+    ),
+    *("Mon, 01 Jan 0001 00:00:00 +2359", "Fri, 31 Dec 9999 23:59:59 -2359", ",,,", "Mon,", "01 Jan"),
+    *([], ["5", "6"], {}, {"5": 6}, object(), Hostile(), b"\xff", True, float("nan"), 10**400, -5, 1e300),
+]
+
+
+@pytest.mark.parametrize(
+    "value", HEADERS, ids=lambda value: repr(value)[:20] if type(value) is not Hostile else "raises"
+)
+def test_a_header_that_makes_no_sense_costs_nothing(value: Any) -> None:
+    """It is no time at all, or one that can be waited for; and the place comes back."""
+    for error in (RateLimitError(seconds=value), RateLimitError(), HostileError()):
+        if isinstance(error, RateLimitError) and error.response.headers == {}:
+            error.response.headers = {b"Retry-After-Ms": value, "retry-after": value}
+        seconds = retry_after(error)
+        assert seconds is None or 0 < seconds <= 1e9
+        assert is_refusal(error)
+        assert isinstance(copy_of(error), type(error))
+        lm = Refusing(error)
+        held = limit(lm, max_in_flight=1, give_up_after=0)
+        with pytest.raises(type(error)):
+            lm("hello")
+        with pytest.raises(type(error)):
+            asyncio.run(lm.acall("hello"))
+        assert (held.in_flight, held.refusals) == (0, 2)
+
+
+@given(st.one_of(st.text(), st.binary(), st.floats(), st.integers(), st.from_regex(r"\w{3}, \d+ \w{3} \d+ [0-9:]+ .*")))
+def test_no_header_raises(value: Any) -> None:
+    seconds = retry_after(RateLimitError(seconds=value))
+    assert seconds is None or 0 < seconds <= 1e9
+
+
+class Refusing(dspy.BaseLM):
+    """Without so much as a name."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__("refusing", cache=False)
+        self.error = error
+        del self.model
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise self.error
+
+    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        raise self.error
+
+
+def test_a_place_is_given_back_whatever_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of our own in looking at the refusal, too."""
+    lm = Refusing(RateLimitError())
+    held = limit(lm, max_in_flight=1, give_up_after=0)
+    for broken in ("is_refusal", "retry_after"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"dspy_parallel.limits.limited_call.{broken}", lambda *_: {}["a fault"])
+            for call in (lambda: lm("hello"), lambda: asyncio.run(lm.acall("hello"))):
+                with pytest.raises(KeyError, match="a fault"):
+                    call()
+                assert held.in_flight == 0

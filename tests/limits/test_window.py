@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspy_parallel.limits.window import DECREASE, Window
+from dspy_parallel.limits.limiter import DECREASE, Window
 
 
 def test_a_refusal_shrinks_by_a_factor_once_per_round() -> None:

@@ -7,7 +7,9 @@ its place around the whole call.
 
 from __future__ import annotations
 
-import importlib.util
+import asyncio
+import contextvars
+import importlib
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -15,16 +17,79 @@ from typing import Any
 import dspy
 
 from ..bridge import in_bridge
+from ..seams.cache_keys import uses_cache
 from ..seams.lms import _has_twin
+from ..seams.releases import release_of
 from ..seams.table import Seam, everywhere, register
 from .assignment import limit_of
-from .cached import Probe, is_cached, is_cached_async, is_probing
-from .passages import Passage, current_passage, passing
+from .limited_call import LimitedCall, around, current_call
 
 __all__: list[str] = []
 
-MANAGES_ATTEMPTS = importlib.util.find_spec("dspy.clients.execution") is not None
+MANAGES_ATTEMPTS = (release_of("dspy.clients") or ()) >= (3, 4)
 """DSPy 3.4 and later make one attempt after the other themselves; before, LiteLLM retried."""
+
+
+# Whether an answer will come from DSPy's cache, and therefore needs no turn. DSPy knows that after it has begun the
+# call. So DSPy itself is asked: it prepares the call and looks into its cache, as it will again for the call proper;
+# where it would make the request, it is stopped.
+
+
+class Probe(BaseException):
+    """Raised where a request would be made."""
+
+
+_probing: contextvars.ContextVar[bool] = contextvars.ContextVar("dspy_parallel_probing", default=False)
+
+is_probing = _probing.get
+"""Whether the running code only wants to know if the cache has the answer."""
+
+
+def is_cached(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the sync call would be answered from the cache."""
+    if not uses_cache(lm, kwargs):
+        return False
+    token = _probing.set(True)
+    try:
+        if (execution := _execution()) is not None:
+            return bool(execution._cached(lm, _prepared(execution, lm, args, kwargs, asynchronous=False), False))
+        lm.forward(*args, **kwargs)
+        return True
+    except (Exception, Probe):  # what is wrong with the call, the call itself will say
+        return False
+    finally:
+        _probing.reset(token)
+
+
+async def is_cached_async(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the async call would be answered from the cache; the two have different keys."""
+    if not uses_cache(lm, kwargs):
+        return False
+    token = _probing.set(True)
+    try:
+        if (execution := _execution()) is not None:
+            call = _prepared(execution, lm, args, kwargs, asynchronous=True)
+            return bool(await asyncio.to_thread(execution._cached, lm, call, True))  # as DSPy does: it may be on disk
+        request: Awaitable[Any] = lm.aforward(*args, **kwargs)
+        await request
+        return True
+    except (Exception, Probe):
+        return False
+    finally:
+        _probing.reset(token)
+
+
+def _execution() -> Any:
+    try:
+        return importlib.import_module("dspy.clients.execution")
+    except ImportError:  # before DSPy 3.4
+        return None
+
+
+def _prepared(execution: Any, lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, asynchronous: bool) -> Any:
+    prompt = args[0] if args else kwargs.get("prompt")
+    rest = {name: value for name, value in kwargs.items() if name not in ("prompt", "messages")}
+    return execution.prepare(lm, prompt, kwargs.get("messages"), rest, asynchronous=asynchronous)
 
 
 # The call as a whole
@@ -46,65 +111,65 @@ def _is_watched(lm: Any) -> bool:
     return bool(dspy.settings.get("callbacks", None) or getattr(lm, "callbacks", None))
 
 
-def _new_passage(lm: Any) -> Passage | None:
+def _new_call(lm: Any) -> LimitedCall | None:
     """None if the LM has no limit, or this is a call in its call: that of `super()`."""
     limit = limit_of(lm)
-    outer = current_passage()
-    return None if limit is None or (outer is not None and outer.lm is lm) else Passage(limit, lm)
+    outer = current_call()
+    return None if limit is None or (outer is not None and outer.lm is lm) else LimitedCall(limit, lm)
 
 
 def _call(original: Callable[..., Any], lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if is_probing() or (in_bridge() and _has_twin(lm)):
         return original(*args, **kwargs)  # goes on as `lm.acall`
-    passage = _new_passage(lm)
-    if passage is None:
+    call = _new_call(lm)
+    if call is None:
         return original(*args, **kwargs)
-    with passing(passage):
+    with around(call):
         if not _makes_requests(lm):
-            return passage.attempt_blocking(original, args, kwargs)
+            return call.attempt_blocking(original, args, kwargs)
         if _is_watched(lm) and not is_cached(lm, args, kwargs):
-            passage.enter_blocking()
+            call.enter_blocking()
         return original(*args, **kwargs)
 
 
 def _acall(original: Callable[..., Any], lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
-    passage = None if is_probing() else _new_passage(lm)
-    return original(*args, **kwargs) if passage is None else _pass(passage, original, lm, args, kwargs)
+    call = None if is_probing() else _new_call(lm)
+    return original(*args, **kwargs) if call is None else _pass(call, original, lm, args, kwargs)
 
 
-async def _pass(passage: Passage, original: Callable[..., Any], lm: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
-    with passing(passage):
+async def _pass(call: LimitedCall, original: Callable[..., Any], lm: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+    with around(call):
         if not _makes_requests(lm):
-            return await passage.attempt(original, args, kwargs)
+            return await call.attempt(original, args, kwargs)
         if _is_watched(lm) and not await is_cached_async(lm, args, kwargs):
-            await passage.enter()
+            await call.enter()
         return await original(*args, **kwargs)
 
 
 # One request
 
 
-def _of(lm: Any) -> Passage | None:
+def _of(lm: Any) -> LimitedCall | None:
     """The call that a request belongs to."""
-    passage = current_passage()
-    if passage is not None and (lm is None or passage.lm is lm):
-        return passage
+    call = current_call()
+    if call is not None and (lm is None or call.lm is lm):
+        return call
     limit = None if lm is None else limit_of(lm)
-    return None if limit is None else Passage(limit, lm)
+    return None if limit is None else LimitedCall(limit, lm)
 
 
 def _attempt(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    passage = _of(args[0])
-    if passage is None:
+    call = _of(args[0])
+    if call is None:
         return original(*args, **kwargs)
-    return passage.attempt_blocking(original, args, kwargs, _progress(args, kwargs))
+    return call.attempt_blocking(original, args, kwargs, _progress(args, kwargs))
 
 
 def _aattempt(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    passage = _of(args[0])
-    if passage is None:
+    call = _of(args[0])
+    if call is None:
         return original(*args, **kwargs)
-    return passage.attempt(original, args, kwargs, _progress(args, kwargs))
+    return call.attempt(original, args, kwargs, _progress(args, kwargs))
 
 
 def _retryable(original: Callable[..., bool], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -154,8 +219,8 @@ class _Refused(BaseException):
 def _complete(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if is_probing():
         raise Probe
-    passage = current_passage()
-    if passage is None:
+    call = current_call()
+    if call is None:
         return original(*args, **kwargs)
 
     def request(*args: Any, **kwargs: Any) -> Any:
@@ -166,14 +231,14 @@ def _complete(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwarg
         raise error
 
     with _noting() as progress:
-        return passage.attempt_blocking(request, args, kwargs, progress)
+        return call.attempt_blocking(request, args, kwargs, progress)
 
 
 def _acomplete(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if is_probing():
         raise Probe
-    passage = current_passage()
-    if passage is None:
+    call = current_call()
+    if call is None:
         return original(*args, **kwargs)
 
     async def request(*args: Any, **kwargs: Any) -> Any:
@@ -185,14 +250,14 @@ def _acomplete(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwar
 
     async def attempt() -> Any:
         with _noting() as progress:
-            return await passage.attempt(request, args, kwargs, progress)
+            return await call.attempt(request, args, kwargs, progress)
 
     return attempt()
 
 
 def _litellm_error(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """LiteLLM's translation of an error, which it raises; before it thinks of retries."""
-    if MANAGES_ATTEMPTS or current_passage() is None:
+    if MANAGES_ATTEMPTS or current_call() is None:
         return original(*args, **kwargs)
     try:
         return original(*args, **kwargs)
@@ -205,26 +270,27 @@ def _litellm_error(original: Callable[..., Any], _: Any, args: tuple[Any, ...], 
 
 def _openai_retries(original: Callable[..., bool], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     response = args[0] if args else kwargs.get("response")
-    if current_passage() is not None and getattr(response, "status_code", None) == 429:
+    if current_call() is not None and getattr(response, "status_code", None) == 429:
         return False
     return original(*args, **kwargs)
 
 
-def _row(target: str, handler: Callable[..., Any], *, overrides: bool = False) -> Seam:
-    return Seam(target, handler, overrides=overrides, optional=True, when=everywhere, layer="limit")
+def _row(
+    target: str, handler: Callable[..., Any], *, overrides: bool = False, since: str = "", until: str = ""
+) -> Seam:
+    return Seam(target, handler, overrides=overrides, since=since, until=until, when=everywhere, layer="limit")
 
 
 register(
     _row("dspy.clients.base_lm:BaseLM.__call__", _call, overrides=True),
     _row("dspy.clients.base_lm:BaseLM.acall", _acall, overrides=True),
-    _row("dspy.clients.execution:_attempt", _attempt),
-    _row("dspy.clients.execution:_aattempt", _aattempt),
-    _row("dspy.clients.execution:_retryable", _retryable),
+    _row("dspy.clients.execution:_attempt", _attempt, since="3.4"),
+    _row("dspy.clients.execution:_aattempt", _aattempt, since="3.4"),
+    _row("dspy.clients.execution:_retryable", _retryable, since="3.4"),
     *(
-        _row(f"dspy.clients.lm:{prefix}litellm{kind}_completion", handler)
+        _row(f"dspy.clients.lm:{prefix}litellm{kind}_completion", handler, until="3.4")
         for prefix, handler in (("", _complete), ("a", _acomplete))
         for kind in ("", "_text", "_responses")
-        if not MANAGES_ATTEMPTS
     ),
     _row("litellm.main:exception_type", _litellm_error),
     _row("litellm:exception_type", _litellm_error),

@@ -8,16 +8,46 @@ import heapq
 import os
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
-from dspy_parallel.limits.gate import Gate, TurnedAwayError
-from dspy_parallel.limits.rate import Rate
+from dspy_parallel.limits.limiter import Limiter, Rate, TurnedAwayError
+from tests.support.virtual_alarm import VirtualAlarm
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualAlarm:
+    """Time passes when the test says so."""
+    virtual = VirtualAlarm()
+    monkeypatch.setattr("dspy_parallel.limits.limiter.alarm", virtual)
+    return virtual
+
+
+async def settled() -> None:
+    """Every task has come to where it waits."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def waiting_thread(limiter: Limiter, *args: Any, **kwargs: Any) -> Future[bool]:
+    """A thread that has come to where it waits, and its outcome."""
+    outcome: Future[bool] = Future()
+    before = limiter.waiting
+
+    def enter() -> None:
+        try:
+            outcome.set_result(limiter.enter_blocking(*args, **kwargs))
+        except BaseException as exc:
+            outcome.set_exception(exc)
+
+    threading.Thread(target=enter, daemon=True).start()
+    until(lambda: limiter.waiting > before or outcome.done())
+    return outcome
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -32,7 +62,7 @@ def test_first_come_first_served(run_here: Callable[..., Any]) -> None:
     """The order in which calls come is the one in which they go in."""
 
     async def main() -> list[int]:
-        gate, order = Gate(3, None), []
+        gate, order = Limiter(3, None), []
 
         async def call(number: int) -> None:
             await gate.enter(gate.number())
@@ -51,7 +81,7 @@ def test_who_queues_again_keeps_the_place() -> None:
     """An early number goes before those that came while it was inside."""
 
     async def main() -> list[str]:
-        gate, order = Gate(1, None), []
+        gate, order = Limiter(1, None), []
         first = gate.number()
         await gate.enter(first)
 
@@ -73,7 +103,7 @@ def test_who_queues_again_keeps_the_place() -> None:
 
 def test_threads_and_loops_share_it() -> None:
     """Several loops and plain threads at once: never more inside than allowed, and all come through."""
-    gate, inside, most, done = Gate(4, None), 0, 0, 0
+    gate, inside, most, done = Limiter(4, None), 0, 0, 0
     lock = threading.Lock()
 
     def enter() -> None:
@@ -117,7 +147,7 @@ def test_cancelled_while_waiting(run_here: Callable[..., Any]) -> None:
     """It leaves the queue, and gives back a place that it got in the same moment."""
 
     async def main() -> None:
-        gate = Gate(1, None)
+        gate = Limiter(1, None)
         await gate.enter(gate.number())
         waiting = [asyncio.create_task(gate.enter(gate.number())) for _ in range(3)]
         await asyncio.sleep(0)
@@ -134,84 +164,94 @@ def test_cancelled_while_waiting(run_here: Callable[..., Any]) -> None:
     run_here(main)
 
 
-def test_time_is_up() -> None:
+def test_time_is_up(clock: VirtualAlarm) -> None:
     """Both kinds of waiting end in time, out of the queue."""
-    gate = Gate(1, None)
+    gate = Limiter(1, None)
     assert gate.enter_blocking(gate.number())
-    assert not gate.enter_blocking(gate.number(), 0.01)
-    assert not asyncio.run(gate.enter(gate.number(), 0.01))
-    assert (gate.in_flight, gate.waiting) == (1, 0)
+    blocked = waiting_thread(gate, gate.number(), 30)
+
+    async def main() -> bool:
+        task = asyncio.create_task(gate.enter(gate.number(), 20))
+        await settled()
+        clock.advance(20)
+        return await task
+
+    assert not asyncio.run(main())
+    assert not blocked.done()
+    until(lambda: clock.next is not None)
+    clock.advance(10)
+    assert not blocked.result(20)
+    assert (gate.in_flight, gate.waiting, clock.next) == (1, 0, None)
 
 
-def test_a_pause_holds_everyone_and_ends_by_itself(run_here: Callable[..., Any]) -> None:
-    """Nobody has to come by for it to end; a longer pause meanwhile counts."""
-
-    async def main() -> float:
-        gate, began = Gate(5, None), time.monotonic()
-        gate.pause_for(0.05)
-        waiting = [asyncio.create_task(gate.enter(gate.number())) for _ in range(5)]
-        await asyncio.sleep(0)
-        gate.pause_for(0.2)
-        await asyncio.gather(*waiting)
-        return time.monotonic() - began
-
-    assert run_here(main) >= 0.19
-
-
-def test_a_pause_ends_for_threads_too() -> None:
-    """A blocked thread looks again by itself."""
-    gate, began = Gate(5, None), time.monotonic()
-    gate.pause_for(0.1)
-    assert gate.enter_blocking(gate.number())
-    assert time.monotonic() - began >= 0.09
-
-
-def test_the_first_who_leaves_hands_on_the_bell() -> None:
-    """If the one who was to look again is cancelled, the next does."""
+def test_a_pause_holds_everyone_and_ends_by_itself(run_here: Callable[..., Any], clock: VirtualAlarm) -> None:
+    """Nobody has to come by for it to end, for tasks as for threads; a longer pause meanwhile counts."""
 
     async def main() -> None:
-        gate = Gate(5, None)
-        gate.pause_for(0.1)
+        gate = Limiter(5, None)
+        gate.pause_for(5)
+        thread = waiting_thread(gate, gate.number())
+        tasks = [asyncio.create_task(gate.enter(gate.number())) for _ in range(4)]
+        await settled()
+        gate.pause_for(20)
+        clock.advance(19.9)
+        await settled()
+        assert not any(each.done() for each in (thread, *tasks))
+        assert (gate.in_flight, round(gate.pause, 3)) == (0, 0.1)
+        clock.advance(0.2)
+        assert all(await asyncio.gather(*tasks))
+        assert await asyncio.wrap_future(thread)
+        assert (gate.in_flight, gate.pause, clock.next) == (5, 0, None)
+
+    run_here(main)
+
+
+def test_who_comes_first_may_leave_before_the_pause_is_over(clock: VirtualAlarm) -> None:
+    """It is not for those who wait to look again."""
+
+    async def main() -> None:
+        gate = Limiter(5, None)
+        gate.pause_for(1)
         first, second = (asyncio.create_task(gate.enter(gate.number())) for _ in range(2))
-        await asyncio.sleep(0.01)
+        await settled()
         first.cancel()
-        assert await asyncio.wait_for(second, 5)
+        await settled()
+        clock.advance(1)
+        assert await second
 
     asyncio.run(main())
 
 
-def test_rate() -> None:
+def test_rate(clock: VirtualAlarm) -> None:
     """Two at once, then evenly: one in 50 ms."""
-    gate = Gate(None, Rate(1200))
+    gate, times = Limiter(None, Rate(1200)), []
 
-    async def main() -> list[float]:
-        times = []
+    async def call() -> None:
+        await gate.enter(gate.number())
+        times.append(clock.time - 1000)
+        gate.leave("success", 0.0)
 
-        async def call() -> None:
-            await gate.enter(gate.number())
-            times.append(time.monotonic())
-            gate.leave("success", 0.0)
+    async def main() -> None:
+        tasks = [asyncio.create_task(call()) for _ in range(12)]
+        await settled()
+        while clock.next is not None:
+            clock.advance(clock.next + 1e-9)
+            await settled()
+        await asyncio.gather(*tasks)
 
-        await asyncio.gather(*(call() for _ in range(12)))
-        return times
-
-    times = asyncio.run(main())
-    assert times[1] - times[0] < 0.04
-    assert 0.45 < times[11] - times[1] < 1.5
+    asyncio.run(main())
+    assert times == pytest.approx([0, 0, *(60 / 1199 * n for n in range(1, 11))], abs=1e-6)
 
 
 @pytest.mark.parametrize("per_minute", [1, 2, 7, 60, 100, 3000])
-def test_no_minute_sees_more_than_asked(per_minute: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a clock of the test's own: in every window of 60 seconds."""
-    now = 1000.0
-    monkeypatch.setattr("throttled.utils.now_mono_f", lambda: now)
+def test_no_minute_sees_more_than_asked(per_minute: int, clock: VirtualAlarm) -> None:
+    """In every window of 60 seconds."""
     rate, times = Rate(per_minute), []
-    while now < 1000 + 200:
-        wait = rate.take()
-        if wait:
-            now += wait + 1e-6
+    while clock.time < 1000 + 200:
+        if wait := rate.take():
+            clock.advance(wait + 1e-6)
         else:
-            times.append(now)
+            times.append(clock.time)
     windows = [sum(start <= t < start + 60 for t in times) for start in times[:: max(1, len(times) // 200)]]
     assert max(windows) <= per_minute
     assert len(times) >= 0.95 * per_minute * 200 / 60 - 1
@@ -219,7 +259,7 @@ def test_no_minute_sees_more_than_asked(per_minute: int, monkeypatch: pytest.Mon
 
 def test_a_loop_that_is_gone_holds_nobody_up() -> None:
     """Neither one that was closed with its tasks nor one that has merely stopped."""
-    gate = Gate(1, None)
+    gate = Limiter(1, None)
     assert gate.enter_blocking(gate.number())
     loops = [asyncio.new_event_loop(), asyncio.new_event_loop()]
     tasks = []
@@ -243,70 +283,55 @@ def test_a_loop_that_is_gone_holds_nobody_up() -> None:
     assert (gate.in_flight, gate.waiting) == (0, 0)
 
 
-@pytest.mark.parametrize("needs_room", [False, True])
-def test_a_thread_looks_again_by_itself(needs_room: bool) -> None:
-    """The loop whose task was to look at the end of the pause stops before that."""
-    gate = Gate(5, None)
-    gate.pause_for(0.2)
-    with stopped_loop_with_the_bell(gate):
-        assert gate.enter_blocking(gate.number(), 20, needs_room=needs_room)
+def test_a_loop_that_has_stopped_holds_up_neither_threads_nor_other_loops(clock: VirtualAlarm) -> None:
+    """Its task was the first to wait for the end of the pause, and takes its place when it goes on."""
+    gate = Limiter(5, None)
+    gate.pause_for(1)
+    stopped = asyncio.new_event_loop()
+    task = stopped.create_task(gate.enter(gate.number()))
+    stopped.run_until_complete(settled())
+    threads = [waiting_thread(gate, gate.number(), needs_room=needs_room) for needs_room in (False, True)]
+
+    async def main() -> bool:
+        task = asyncio.create_task(gate.enter(gate.number()))
+        await settled()
+        clock.advance(1)
+        return await task
+
+    assert asyncio.run(main())
+    assert [each.result(20) for each in threads] == [True, True]
+    assert gate.waiting == 1
+    assert stopped.run_until_complete(asyncio.wait_for(task, 20))
+    stopped.close()
 
 
-def test_a_loop_looks_again_by_itself() -> None:
-    """The same for the tasks of another loop."""
-    gate = Gate(5, None)
-    gate.pause_for(0.2)
-    with stopped_loop_with_the_bell(gate):
-        assert asyncio.run(gate.enter(gate.number(), 20))
-
-
-@contextmanager
-def stopped_loop_with_the_bell(gate: Gate) -> Generator[None]:
-    """A loop that stops when somebody has come after its task."""
-    loop, started = asyncio.new_event_loop(), threading.Event()
-
-    async def main() -> None:
-        tasks.append(asyncio.create_task(gate.enter(gate.number())))
-        await asyncio.sleep(0)
-        started.set()
-        while gate.waiting < 2:
-            await asyncio.sleep(0.001)
-
-    tasks: list[asyncio.Task[bool]] = []
-    thread = threading.Thread(target=loop.run_until_complete, args=(main(),))
-    thread.start()
-    started.wait(20)
-    yield
-    thread.join()
-    loop.run_until_complete(asyncio.wait_for(tasks[0], 20))
-    loop.close()
-
-
-def test_a_blocked_loop_waits_for_no_room() -> None:
+def test_a_blocked_loop_waits_for_no_room(clock: VirtualAlarm) -> None:
     """For pauses and the rate it does; in its turn, as others in theirs."""
-    gate, began = Gate(1, Rate(600)), time.monotonic()
+    gate = Limiter(1, Rate(600))
     assert gate.enter_blocking(gate.number())
-    gate.pause_for(0.1)
-    for _ in range(3):
-        assert gate.enter_blocking(gate.number(), needs_room=False)
-    assert time.monotonic() - began >= 0.29
+    gate.pause_for(1)
+    entered = [waiting_thread(gate, gate.number(), needs_room=False) for _ in range(3)]
+    for done in range(3):
+        assert [each.done() for each in entered] == [True] * done + [False] * (3 - done)
+        assert clock.next is not None
+        clock.advance(clock.next + 1e-9)
+        assert entered[done].result(20)
+    assert clock.time >= 1001.2
     gate.pause_for(3600)
-    assert not gate.enter_blocking(gate.number(), 0.001, needs_room=False)
+    impatient = waiting_thread(gate, gate.number(), 10, needs_room=False)
+    until(lambda: clock.next is not None and clock.next <= 10)
+    clock.advance(10)
+    assert not impatient.result(20)
     assert (gate.in_flight, gate.waiting) == (4, 0)
 
 
-def test_a_blocked_loop_lets_those_pass_that_have_come_before() -> None:
+def test_a_blocked_loop_lets_those_pass_that_have_come_before(clock: VirtualAlarm) -> None:
     """A call that is refused again and again has ever higher numbers; it keeps nobody out."""
-    gate = Gate(1, None)
-    gate.pause_for(0.1)
-    threads = [
-        threading.Thread(target=gate.enter_blocking, args=(7,), kwargs={"needs_room": False}),
-        threading.Thread(target=gate.enter_blocking, args=(3,)),
-    ]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join(20)
+    gate = Limiter(1, None)
+    gate.pause_for(1)
+    entered = [waiting_thread(gate, 7, needs_room=False), waiting_thread(gate, 3)]
+    clock.advance(1)
+    assert [each.result(20) for each in entered] == [True, True]
     assert gate.in_flight == 2
 
 
@@ -315,7 +340,7 @@ def test_to_leave_from_the_middle_costs_no_more_than_to_come(monkeypatch: pytest
     rebuilt: list[int] = []
     heapify = heapq.heapify
     monkeypatch.setattr("heapq.heapify", lambda heap: (rebuilt.append(len(heap)), heapify(heap)))
-    gate, count = Gate(1, None), 2000
+    gate, count = Limiter(1, None), 2000
 
     async def main() -> None:
         await gate.enter(gate.number())
@@ -334,31 +359,33 @@ def test_to_leave_from_the_middle_costs_no_more_than_to_come(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_who_waits_in_vain_is_turned_away(answered: bool, run_here: Callable[..., Any]) -> None:
+def test_who_waits_in_vain_is_turned_away(answered: bool, run_here: Callable[..., Any], clock: VirtualAlarm) -> None:
     """Asked again after a pause, the provider names a far time again, and has answered nobody since the first."""
 
     async def main() -> None:
-        gate, refusal = Gate(1, None), ValueError("no")
+        gate, refusal = Limiter(1, None), ValueError("no")
 
         def refuse(sent_at: float) -> None:
-            gate.turn_away(refusal, sent_at, wait=3600, patience=0.1)
-            gate.pause_for(0.1)
+            gate.turn_away(refusal, sent_at, wait=3600, patience=10)
+            gate.pause_for(10)
 
-        sent_at = time.monotonic()
+        sent_at = clock.time
         await gate.enter(gate.number())
         waiting = [asyncio.create_task(gate.enter(gate.number())) for _ in range(3)]
-        await asyncio.sleep(0)
+        await settled()
         refuse(sent_at)  # the first time
         refuse(sent_at)  # of the same moment: it was sent before the pause
         gate.leave("refused", sent_at)
+        clock.advance(10)
         assert await waiting[0]
         assert gate.waiting == 2
         if answered:
-            gate.leave("success", time.monotonic())
+            gate.leave("success", clock.time)
             await waiting[1]
-        refuse(time.monotonic())
-        gate.leave("refused", time.monotonic())
+        refuse(clock.time)
+        gate.leave("refused", clock.time)
         if answered:
+            clock.advance(10)
             assert await waiting[2]
         else:
             for each in waiting[1:]:
@@ -374,7 +401,7 @@ def test_who_waits_in_vain_is_turned_away(answered: bool, run_here: Callable[...
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_starts_empty() -> None:
     """The parent's calls will never leave there."""
-    gate = Gate(1, None)
+    gate = Limiter(1, None)
     assert gate.enter_blocking(gate.number())
     pid = os.fork()
     if pid == 0:

@@ -14,20 +14,21 @@ from typing import Any, Protocol
 
 from .. import events
 from ..bridge import await_, in_bridge
+from .alarm import alarm
 from .assignment import Limit
-from .gate import TurnedAwayError
+from .limiter import Outcome, TurnedAwayError
 from .refusals import copy_of, is_refusal, retry_after
 
-__all__ = ["Passage", "Progress", "current_passage", "passing"]
+__all__ = ["LimitedCall", "Progress", "around", "current_call"]
 
 logger = logging.getLogger(__name__)
 
 FIRST_REST, LONGEST_REST = 0.5, 60.0
 """Seconds after a first and after many refusals without `Retry-After`."""
 
-_current: contextvars.ContextVar[Passage | None] = contextvars.ContextVar("dspy_parallel_passage", default=None)
+_current: contextvars.ContextVar[LimitedCall | None] = contextvars.ContextVar("dspy_parallel_call", default=None)
 
-current_passage = _current.get
+current_call = _current.get
 """The LM call around the running code, if it is under a limit; also in threads to which DSPy hands a part of it."""
 
 
@@ -41,15 +42,15 @@ class Progress(Protocol):
     """Set if the request must not be tried again."""
 
 
-class Passage:
+class LimitedCall:
     """The state of one call."""
 
     def __init__(self, limit: Limit, lm: Any, number: int | None = None) -> None:
         self.limit = limit
         self.lm = lm
-        self._outer = current_passage()
-        self._gate = limit.gate
-        self._number = limit.gate.number() if number is None else number
+        self._outer = current_call()
+        self._limiter = limit.limiter
+        self._number = limit.limiter.number() if number is None else number
         self._inside = False
         self._requesting = False
         self._sent_at = 0.0
@@ -70,21 +71,21 @@ class Passage:
         progress: Progress | None = None,
     ) -> Any:
         """Make the request when it is its turn, again and again while it is refused."""
-        with self._for_one_request() as passage:
+        with self._for_one_request() as call:
             while True:
-                if not await passage.enter():
-                    raise passage._given_up(progress)
+                if not await call.enter():
+                    raise call._given_up(progress)
                 try:
                     result = await request(*args, **kwargs)
                 except BaseException as exc:
-                    rest = passage._ended(exc, progress)
+                    rest = call._ended(exc, progress)
                     if rest is None:
                         raise
                 else:
-                    passage._ended(None)
+                    call._ended(None)
                     return result
                 started = time.perf_counter()
-                await asyncio.sleep(rest)
+                await alarm.sleep(rest)
                 events.waited("limit", started)
 
     def attempt_blocking(
@@ -95,38 +96,38 @@ class Passage:
         progress: Progress | None = None,
     ) -> Any:
         """The same in sync code; inside a bridged program, the waiting is done on the loop."""
-        with self._for_one_request() as passage:
+        with self._for_one_request() as call:
             while True:
-                if not passage.enter_blocking():
-                    raise passage._given_up(progress)
+                if not call.enter_blocking():
+                    raise call._given_up(progress)
                 try:
                     result = request(*args, **kwargs)
                 except BaseException as exc:
-                    rest = passage._ended(exc, progress)
+                    rest = call._ended(exc, progress)
                     if rest is None:
                         raise
                 else:
-                    passage._ended(None)
+                    call._ended(None)
                     return result
                 started = time.perf_counter()
                 if in_bridge():
-                    await_(asyncio.sleep(rest))
+                    await_(alarm.sleep(rest))
                 else:
-                    time.sleep(rest)
+                    alarm.sleep_blocking(rest)
                 events.waited("limit", started)
 
     @contextmanager
-    def _for_one_request(self) -> Generator[Passage]:
+    def _for_one_request(self) -> Generator[LimitedCall]:
         """This call; or a part of it, for a request that is made within another of its requests or beside it."""
-        with self._gate.lock:
+        with self._limiter.lock:
             is_free, self._requesting = not self._requesting, True
-        passage = self if is_free else Passage(self.limit, self.lm, self._number)
-        passage._handled = sys.exc_info()[1]
+        call = self if is_free else LimitedCall(self.limit, self.lm, self._number)
+        call._handled = sys.exc_info()[1]
         try:
-            with passing(passage):
-                yield passage
+            with around(call):
+                yield call
         finally:
-            passage._refusal = passage._handled = None  # their tracebacks refer to this frame
+            call._refusal = call._handled = None  # their tracebacks refer to this frame
             if is_free:
                 self._requesting = False
 
@@ -137,7 +138,7 @@ class Passage:
         if not self._has_place() and not self._turned_away:
             started = time.perf_counter()
             try:
-                self._inside = await self._gate.enter(self._number, self._seconds_left())
+                self._inside = await self._limiter.enter(self._number, self._seconds_left())
             except TurnedAwayError as exc:
                 self._turn_away(exc)
             events.waited("limit", started)
@@ -152,7 +153,7 @@ class Passage:
             needs_room = asyncio._get_running_loop() is None
             started = time.perf_counter()
             try:
-                self._inside = self._gate.enter_blocking(self._number, self._seconds_left(), needs_room=needs_room)
+                self._inside = self._limiter.enter_blocking(self._number, self._seconds_left(), needs_room=needs_room)
             except TurnedAwayError as exc:
                 self._turn_away(exc)
             events.waited("limit", started)
@@ -160,18 +161,18 @@ class Passage:
 
     def leave(self) -> None:
         """Give back a place that was not used: the answer came from the cache."""
-        with self._gate.lock:
+        with self._limiter.lock:
             inside, self._inside = self._inside, False
         if inside:
-            self._gate.leave("other", self._sent_at)
+            self._limiter.leave("other", self._sent_at)
 
     def _has_place(self) -> bool:
         """Whether it need not wait: it is in already, or a part of a call that is, and would wait for itself.
 
         That call's place is its own from then on, and given back after this request.
         """
-        with self._gate.lock:
-            call: Passage | None = self
+        with self._limiter.lock:
+            call: LimitedCall | None = self
             while call is not None:
                 if call.limit is self.limit and call._inside:
                     call._inside, self._inside = False, True
@@ -183,22 +184,29 @@ class Passage:
         self._turned_away, self._refusal = True, copy_of(exc.refusal)
 
     def _begun(self) -> bool:
-        self._sent_at = time.monotonic()
+        self._sent_at = alarm.now()
         return self._inside
 
     def _ended(self, exc: BaseException | None, progress: Progress | None = None) -> float | None:
         """Give the place back; return the seconds to rest before queueing again, or None if it is over."""
-        with self._gate.lock:
+        with self._limiter.lock:
             inside, self._inside = self._inside, False
         if not inside:
             return None
-        refused = exc is not None and is_refusal(exc, self._handled)
-        rest = self._after_refusal(exc, progress) if exc is not None and refused else None
-        self._gate.leave("refused" if refused else "success" if exc is None else "other", self._sent_at)
+        outcome: Outcome = "success" if exc is None else "other"
+        rest = None
+        # A place that is not given back is gone for good, and with the last of them every call: whatever an error has
+        # for headers, and whoever interrupts us while we look at them.
+        try:
+            if exc is not None and is_refusal(exc, self._handled):
+                outcome = "refused"
+                rest = self._after_refusal(exc, progress)
+        finally:
+            self._limiter.leave(outcome, self._sent_at)
         return rest
 
     def _after_refusal(self, exc: BaseException, progress: Progress | None) -> float | None:
-        now = time.monotonic()
+        now = alarm.now()
         patience = self.limit.settings.give_up_after
         if self._deadline is None:
             self._deadline = now + patience
@@ -209,11 +217,11 @@ class Passage:
         self._number += 2 ** min(self._refusals, 16) - 2
         asked = retry_after(exc, self._handled)
         if asked is not None:
-            self._gate.turn_away(exc, self._sent_at, asked, patience)
+            self._limiter.turn_away(exc, self._sent_at, asked, patience)
             # No longer than anybody is willing to wait: somebody has to ask again.
-            self._gate.pause_for(min(asked, patience))
+            self._limiter.pause_for(min(asked, patience))
         wait, rest = self._times(asked)
-        logger.debug("%s refused a request (429); asking again in %.1f s", self.lm.model, wait)
+        logger.debug("%s refused a request (429); asking again in %.1f s", getattr(self.lm, "model", "an LM"), wait)
         if progress is not None and (progress.emitted or progress.completed):
             return None  # it would come twice
         if now + wait >= self._deadline:
@@ -232,7 +240,7 @@ class Passage:
         return (rest, rest) if rest > asked else (asked, 0.0)
 
     def _seconds_left(self) -> float | None:
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        return None if self._deadline is None else max(0.0, self._deadline - alarm.now())
 
     def _given_up(self, progress: Progress | None) -> BaseException:
         if progress is not None:
@@ -242,14 +250,14 @@ class Passage:
 
 
 @contextmanager
-def passing(passage: Passage) -> Generator[Passage]:
+def around(call: LimitedCall) -> Generator[LimitedCall]:
     """Make it the call around the code in the block."""
     before = _current.get()
-    _current.set(passage)
+    _current.set(call)
     try:
-        yield passage
+        yield call
     finally:
-        passage.leave()
+        call.leave()
         # Not by a token, which is of no use where a coroutine is closed in another context than it ran in.
-        if _current.get() is passage:
+        if _current.get() is call:
             _current.set(before)
