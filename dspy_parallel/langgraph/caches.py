@@ -12,7 +12,7 @@ from typing import Any
 from langgraph.cache.base import BaseCache
 
 from ..bridge import run_in_thread
-from ..seams.twins import is_twin
+from ..seams.async_counterparts import is_counterpart
 
 __all__ = ["adapted_cache"]
 
@@ -20,7 +20,7 @@ __all__ = ["adapted_cache"]
 def adapted_cache(cache: Any) -> Any:
     """The cache itself if its async methods do what its sync ones do; else one whose async methods do."""
     cls = type(cache)
-    if cache is None or all(is_twin(cls, name, f"a{name}") for name in ("get", "set", "clear")):
+    if cache is None or all(is_counterpart(cls, name, f"a{name}") for name in ("get", "set", "clear")):
         return cache
     return _Adapter(cache)
 

@@ -14,18 +14,18 @@ import functools
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable
-from typing import Any, cast
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, TypeVar, cast
 
-from langgraph._internal._constants import CONFIG_KEY_CHECKPOINTER
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from ..bridge import is_waiting
+from ..bridge import is_waiting, run_sync
 from ..errors import BridgeError
-from ..seams.twins import is_twin, refuses
-from .waiting import at_home, can_run_at
+from ..seams.async_counterparts import is_counterpart, refuses
 
-__all__ = ["adapted", "lend_adapted"]
+__all__ = ["adapted", "at_home", "needs_thread"]
+
+T = TypeVar("T")
 
 _CALLS = (
     "get_tuple",
@@ -74,9 +74,9 @@ _adapters: weakref.WeakValueDictionary[int, _Adapter] = weakref.WeakValueDiction
 """By the identity of the saver, which its adapter keeps alive."""
 
 
-def _needs_thread(cls: type, name: str) -> bool:
+def needs_thread(cls: type, name: str) -> bool:
     """Whether only the sync method of this pair does something."""
-    return hasattr(cls, name) and not refuses(cls, name) and not is_twin(cls, name, f"a{name}")
+    return hasattr(cls, name) and not refuses(cls, name) and not is_counterpart(cls, name, f"a{name}")
 
 
 def adapted(saver: Any) -> Any:
@@ -96,22 +96,30 @@ def adapted(saver: Any) -> Any:
 
 
 def _is_adaptable(saver: Any) -> bool:
-    return _home(saver) is not None or any(_needs_thread(type(saver), name) for name in (*_CALLS, "list"))
+    return _home(saver) is not None or any(needs_thread(type(saver), name) for name in (*_CALLS, "list"))
 
 
-def lend_adapted(config: Any) -> Any:
-    """The config with an adapted saver in the place of one that a parent graph lends."""
-    configurable = (config or {}).get("configurable") or {}
-    saver = configurable.get(CONFIG_KEY_CHECKPOINTER)
-    if adapted(saver) is saver:
-        return config
-    return {**config, "configurable": {**configurable, CONFIG_KEY_CHECKPOINTER: adapted(saver)}}
+def can_run_at(home: asyncio.AbstractEventLoop | None) -> bool:
+    """Whether something can be sent to another loop: that one is running and is not waiting for us."""
+    return home is not None and home.is_running() and not is_waiting(home)
+
+
+async def at_home(home: asyncio.AbstractEventLoop | None, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Await something on the loop that it belongs to, if that is another one and can be reached."""
+    if home is None or home is asyncio.get_running_loop() or not can_run_at(home):
+        return await call()
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), home))
 
 
 def _home(saver: Any) -> asyncio.AbstractEventLoop | None:
     """The event loop that a saver like `AsyncSqliteSaver` was made on."""
     loop = vars(saver).get("loop")
     return loop if isinstance(loop, asyncio.AbstractEventLoop) else None
+
+
+def _cannot_be_waited_for(home: asyncio.AbstractEventLoop | None) -> bool:
+    """Whether the saver's loop has ended, or is blocked by the running code."""
+    return home is not None and (asyncio._get_running_loop() is home or not can_run_at(home))
 
 
 class _Adapter(BaseCheckpointSaver[Any]):
@@ -125,9 +133,8 @@ class _Adapter(BaseCheckpointSaver[Any]):
             # What the class doesn't define, it inherits as we do, and its parts are ours then.
             if getattr(type(saver), name, None) is not getattr(BaseCheckpointSaver, name, None):
                 sync = getattr(saver, name)
-                setattr(self, name, sync)
+                setattr(self, name, self._sync(name, sync))
                 setattr(self, f"a{name}", self._async(name, sync))
-        self.list = saver.list  # type: ignore[method-assign]
         self.get_next_version = saver.get_next_version  # type: ignore[method-assign]
 
     def __getattr__(self, name: str) -> Any:
@@ -143,9 +150,29 @@ class _Adapter(BaseCheckpointSaver[Any]):
         clone = self._saver.with_allowlist(extra_allowlist)
         return self if clone is self._saver else adapted(clone)
 
+    def _sync(self, name: str, sync: Callable[..., Any]) -> Callable[..., Any]:
+        """The saver's own; where that would wait for its loop in vain, the async one on the loop of sync callers."""
+
+        @functools.wraps(sync)
+        def method(*args: Any, **kwargs: Any) -> Any:
+            if _cannot_be_waited_for(_home(self._saver)):
+                return run_sync(functools.partial(getattr(self, f"a{name}"), *args, **kwargs))
+            return sync(*args, **kwargs)
+
+        return method
+
+    def list(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        if not _cannot_be_waited_for(_home(self._saver)):
+            return self._saver.list(*args, **kwargs)
+
+        async def collect() -> list[Any]:
+            return [item async for item in self.alist(*args, **kwargs)]
+
+        return iter(cast("Any", run_sync(collect)))
+
     def _async(self, name: str, sync: Callable[..., Any]) -> Callable[..., Any]:
         twin = getattr(self._saver, f"a{name}", None)
-        in_thread = twin is None or _needs_thread(type(self._saver), name)
+        in_thread = twin is None or needs_thread(type(self._saver), name)
 
         # LangGraph reads this signature, to see whether `put_writes` takes a task path.
         @functools.wraps(sync if in_thread else cast("Any", twin))
@@ -157,7 +184,7 @@ class _Adapter(BaseCheckpointSaver[Any]):
         return method
 
     async def alist(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        if _needs_thread(type(self._saver), "list"):
+        if needs_thread(type(self._saver), "list"):
             # All at once: a cursor must not be left open while other calls use the connection.
             for item in await self._in_thread("list", lambda: [*self._saver.list(*args, **kwargs)]):
                 yield item

@@ -14,7 +14,7 @@ from typing import Any
 from ..bridge import await_, is_waiting
 from ..errors import BridgeError
 from ..seams.table import Seam, in_thread, register
-from .waiting import at_home
+from .savers import at_home
 
 __all__: list[str] = []
 
@@ -58,12 +58,12 @@ register(
         Seam(f"langgraph.store.base.batch:AsyncBatchedBaseStore.{name}", _of_store(name), overrides=True)
         for name in _OPERATIONS
     ),
-    Seam("langgraph.store.sqlite.base:SqliteStore.batch", _access, optional=True),
-    Seam("langgraph.store.postgres.base:PostgresStore.batch", _access, optional=True),
+    Seam("langgraph.store.sqlite.base:SqliteStore.batch", _access),
+    Seam("langgraph.store.postgres.base:PostgresStore.batch", _access),
     *(
-        Seam(f"{saver}.{name}", _of_saver(name), optional=True)
+        Seam(f"{saver}.{name}", _of_saver(name))
         for saver in _SAVERS
         for name in ("get_tuple", "put", "put_writes", "delete_thread")
     ),
-    *(Seam(f"{saver}.list", _list, optional=True) for saver in _SAVERS),
+    *(Seam(f"{saver}.list", _list) for saver in _SAVERS),
 )

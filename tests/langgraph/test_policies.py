@@ -128,12 +128,13 @@ def test_error_handlers() -> None:
     def with_default() -> StateGraph[Any]:
         return build().set_node_defaults(error_handler=_handler())
 
-    seen = assert_same(lambda: build(error_handler=_handler()), [{"n": 0}])
+    # Under stock invoke, too, the handler's events race with those of the failure, from a thread of its own.
+    seen = assert_same(lambda: build(error_handler=_handler()), [{"n": 0}], races=True)
     assert "'log': ['handled no of fail', 'after']" in seen.states[-1]
-    assert_same(with_default, [{"n": 0}])
-    assert_same(lambda: chain(with_default().compile()), [{"n": 0}], stream={"subgraphs": True})
+    assert_same(with_default, [{"n": 0}], races=True)
+    assert_same(lambda: chain(with_default().compile()), [{"n": 0}], stream={"subgraphs": True}, races=True)
     retried = RetryPolicy(max_attempts=2, retry_on=ValueError, **QUICK)
-    assert_same(lambda: build(error_handler=_handler(), retry_policy=retried), [{"n": 0}])
+    assert_same(lambda: build(error_handler=_handler(), retry_policy=retried), [{"n": 0}], races=True)
 
 
 @since_12
@@ -171,7 +172,9 @@ def test_timeouts() -> None:
     seen = assert_same(build, [{"n": 0}], asynchronous_only=True)
     assert "raised NodeTimeoutError" in seen.events[0][-1]
     assert_same(lambda: build(retry_policy=retried), [{"n": 0}], asynchronous_only=True)
-    seen = assert_same(lambda: build(error_handler=handler), [{"n": 0}], asynchronous_only=True)
+    # Under `invoke`, a future tells LangGraph's loop that it has failed before it calls back, which notes the failure:
+    # whether that or the handler is streamed first is a matter of chance there.
+    seen = assert_same(lambda: build(error_handler=handler), [{"n": 0}], asynchronous_only=True, races=True)
     assert "'log': ['too late', 'after']" in seen.states[-1]
 
 

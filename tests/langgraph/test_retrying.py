@@ -71,7 +71,7 @@ class State(TypedDict, total=False):
 
 
 @pytest.mark.parametrize(("fault", "attempts"), [("500", 3), ("429", 3), ("401", 1), ("400", 1), ("context_length", 1)])
-def test_in_a_policy(fault: str, attempts: int) -> None:
+def test_in_a_policy(server: LMServer, fault: str, attempts: int) -> None:
     """As many attempts as the policy allows for what may pass, and one for what will not."""
     calls = []
 
@@ -82,8 +82,8 @@ def test_in_a_policy(fault: str, attempts: int) -> None:
     policy = RetryPolicy(max_attempts=3, initial_interval=0.001, jitter=False, retry_on=retry_on)
     builder = StateGraph(State).add_node("node", node, retry_policy=policy).add_edge(START, "node")
     graph = parallelize_graph(builder).compile()
-    with LMServer(faults=[{"kind": fault}]) as server:
-        lm = dspy.LM("openai/any", cache=False, num_retries=0, **server.lm_kwargs())
-        with dspy.context(lm=lm), pytest.raises(Exception, match=r".+"):
-            asyncio.run(graph.ainvoke({}))
+    server.configure(faults=[{"kind": fault}])
+    lm = dspy.LM("openai/any", cache=False, num_retries=0, **server.lm_kwargs())
+    with dspy.context(lm=lm), pytest.raises(Exception, match=r".+"):
+        asyncio.run(graph.ainvoke({}))
     assert len(calls) == attempts

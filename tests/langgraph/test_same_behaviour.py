@@ -22,7 +22,7 @@ from langgraph.types import Command, Send, interrupt
 from typing_extensions import TypedDict
 
 from dspy_parallel.langgraph import parallelize_graph
-from dspy_parallel.langgraph.compiled import is_parallel
+from dspy_parallel.langgraph.compiled_graph import is_parallel
 from tests.langgraph.comparing import assert_same, see
 
 
@@ -119,20 +119,6 @@ def test_loop_with_conditional_edge() -> None:
 
     assert_same(build, [{"n": 0}])
     assert_same(build, [{"n": 0}], config={"recursion_limit": 2})
-
-
-def test_send_with_state() -> None:
-    def work(state: State) -> Any:
-        return log(state["n"] ** 2)
-
-    def fan_out(state: State) -> list[Send]:
-        return [Send("work", {"n": n}) for n in range(state["n"])]
-
-    def build() -> StateGraph[Any]:
-        return StateGraph(State).add_node(work).add_conditional_edges(START, fan_out, ["work"])
-
-    assert_same(build, [{"n": 5}], races=True)
-    assert_same(build, [{"n": 5}], races=True, config={"max_concurrency": 2})
 
 
 def test_interrupts_of_siblings_are_answered_together() -> None:
@@ -275,31 +261,6 @@ def test_command_to_parent() -> None:
         return builder.add_edge(START, "inner")
 
     assert_same(build, [{"n": 0}])
-
-
-def test_command_goto() -> None:
-    def go(state: State) -> Any:
-        return Command(goto=["a", Send("b", {"n": 7})], update=log("went"))
-
-    def build() -> StateGraph[Any]:
-        builder = StateGraph(State).add_node("go", go, destinations=("a", "b")).add_edge(START, "go")
-        return builder.add_node("a", lambda s: log("a")).add_node("b", lambda s: log(s["n"]))
-
-    assert_same(build, [{"n": 0}], races=True)
-
-
-def test_failing_node() -> None:
-    """The results of nodes before it are kept, and are not computed again."""
-
-    def fail(state: State) -> Any:
-        if state["n"] == 0:
-            raise ValueError("no")
-        return log("recovered")
-
-    def build() -> StateGraph[Any]:
-        return chain(lambda s: log("first"), fail)
-
-    assert_same(build, [{"n": 0}, None])
 
 
 def test_failing_sibling() -> None:
@@ -450,13 +411,14 @@ def test_drawn_graph_and_schemas() -> None:
 def test_with_config_keeps_the_conversion() -> None:
     graph = parallelize_graph(chain(lambda s: log("a"))).compile().with_config({"tags": ["x"]})
     assert graph.invoke({"n": 0})["log"] == ["a"]
-    assert type(graph).invoke is not type(chain(lambda s: log("a")).compile()).invoke
+    assert is_parallel(graph)
 
 
 def test_shared_objects_are_not_changed() -> None:
     """A runnable, a subgraph and a function that another graph uses, too, are as they were."""
     inner = chain(lambda s: log("inner")).compile()
     runnable = RunnableLambda(lambda s: log("runnable"))
+    chain(inner, runnable).compile()  # LangGraph itself notes what a RunnableLambda depends on
     before = dict(vars(inner)), dict(vars(runnable)), type(inner)
     parallelize_graph(chain(inner, runnable)).compile().invoke({"n": 0})
     assert (dict(vars(inner)), dict(vars(runnable)), type(inner)) == before

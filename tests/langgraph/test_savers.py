@@ -8,8 +8,6 @@ import gc
 import operator
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +23,7 @@ from dspy_parallel import run_sync
 from dspy_parallel.errors import BridgeError
 from dspy_parallel.langgraph import parallelize_graph
 from dspy_parallel.langgraph.savers import adapted
+from tests.support.children import run_child
 
 sqlite = pytest.importorskip("langgraph.checkpoint.sqlite", exc_type=ImportError)
 aio = pytest.importorskip("langgraph.checkpoint.sqlite.aio", exc_type=ImportError)
@@ -104,7 +103,7 @@ def test_sync_saver_is_used_by_one_thread_of_its_own(path: str) -> None:
 
     with Watching.from_conn_string(path) as saver:
         graph = builder().compile(checkpointer=saver)
-        graph.batch([{}] * 5, [config(str(n)) for n in range(5)])
+        asyncio.run(graph.abatch([{}] * 5, [config(str(n)) for n in range(5)]))
     assert len(threads) == 1
     assert threading.current_thread() not in threads
 
@@ -139,7 +138,7 @@ def test_saver_that_cannot_be_hashed() -> None:
 
     savers = [Counting(), Counting()]
     for saver in savers:
-        builder().compile(checkpointer=saver).invoke({}, config())
+        asyncio.run(builder().compile(checkpointer=saver).ainvoke({}, config()))
     assert [id(saver) for saver, _ in puts] == [id(savers[0])] * 3 + [id(savers[1])] * 3
     assert len({thread for _, thread in puts}) == 2
 
@@ -152,14 +151,14 @@ def test_thread_ends_with_the_saver() -> None:
             threads.append(threading.current_thread())
             return super().put(*args, **kwargs)
 
-    builder().compile(checkpointer=Watching()).invoke({}, config())
-    gc.collect()
-    threads[0].join(30)
-    assert not threads[0].is_alive()
+    asyncio.run(builder().compile(checkpointer=Watching()).ainvoke({}, config()))
+    while threads[0].is_alive():  # a thread that ran a node may not have let go of it yet
+        gc.collect()
+        threads[0].join(1)
 
 
 _FORKING = """
-import os, signal
+import asyncio, os, signal
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from dspy_parallel.langgraph import parallelize_graph
@@ -172,7 +171,7 @@ graph = StateGraph(dict).add_node("node", lambda state: {"done": True}).add_edge
 graph = parallelize_graph(graph).compile(checkpointer=SyncOnly())
 
 def invoke(thread):
-    return graph.invoke({}, {"configurable": {"thread_id": thread}})
+    return asyncio.run(graph.ainvoke({}, {"configurable": {"thread_id": thread}}))
 
 invoke("parent")
 child = os.fork()
@@ -186,8 +185,7 @@ assert status == 0 and invoke("parent again") == {"done": True}
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_forked_process_has_a_thread_of_its_own_for_the_saver() -> None:
-    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    subprocess.run([sys.executable, "-c", _FORKING], timeout=60, check=True, env=environment)
+    run_child(_FORKING)
 
 
 def test_savers_that_need_nothing_are_used_as_they_are() -> None:
@@ -254,12 +252,11 @@ asyncio.run(main())
 
 def test_sync_method_that_would_wait_for_the_blocked_loop_is_refused() -> None:
     """Stock refuses with InvalidStateError."""
-    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    subprocess.run([sys.executable, "-c", _BLOCKING], timeout=60, check=True, env=environment)
+    run_child(_BLOCKING)
 
 
 _BATCH = """
-import asyncio, sys
+import asyncio
 import dspy
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, StateGraph
@@ -270,7 +267,7 @@ install(executors=True)
 builder = StateGraph(dict).add_node("node", lambda state: {"done": True}).add_edge(START, "node")
 threads = [{"configurable": {"thread_id": str(number)}} for number in range(3)]
 
-async def main():
+async def main(name):
     async with AsyncSqliteSaver.from_conn_string(":memory:") as saver:
         graph = parallelize_graph(builder).compile(checkpointer=saver)
 
@@ -288,19 +285,18 @@ async def main():
             "parallel_map": lambda: parallel_map(one, threads),
             "Parallel": lambda: dspy.Parallel(disable_progress_bar=True)(items),
             "nested": lambda: parallel_map(lambda config: batch(one, [(config,)], progress=False)[0], threads),
-        }[sys.argv[1]]()
-        assert done == [{"done": True}] * 3, done
+        }[name]()
+        assert done == [{"done": True}] * 3, (name, done)
         assert (await graph.aget_state(threads[0])).values == {"done": True}
 
-asyncio.run(main())
+for name in ("batch", "iter_batch", "parallel_map", "Parallel", "nested"):
+    asyncio.run(main(name))
 """
 
 
-@pytest.mark.parametrize("how", ["batch", "iter_batch", "parallel_map", "Parallel", "nested"])
-def test_batch_on_the_loop_of_the_saver(how: str) -> None:
-    """It blocks that loop; so the saver's work is done on the one that the graphs run on."""
-    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    subprocess.run([sys.executable, "-c", _BATCH, how], timeout=60, check=True, env=environment)
+def test_batches_on_the_loop_of_the_saver() -> None:
+    """They block that loop; so the saver's work is done on the one that the graphs run on."""
+    run_child(_BATCH, timeout=60)
 
 
 @pytest.mark.parametrize("engine", ["auto", "loop", "thread"])
@@ -340,8 +336,6 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, StateGraph
 from dspy_parallel.langgraph import parallelize_graph
 
-_, method, shape, database, calls, died = sys.argv
-
 class State(TypedDict, total=False):
     log: Annotated[list, operator.add]
 
@@ -372,14 +366,14 @@ def third(state):
     note("third")
     return {"log": ["third"]}
 
-builder = StateGraph(State)
-if shape == "sequence":
-    builder.add_sequence([first, second, third]).add_edge(START, "first")
-else:
-    builder.add_node(first).add_node(second).add_node(third)
-    builder.add_edge(START, "first").add_edge(START, "second").add_edge(["first", "second"], "third")
-parallelize_graph(builder)
 config = {"configurable": {"thread_id": "1"}}
+
+def sequence():
+    return StateGraph(State).add_sequence([first, second, third]).add_edge(START, "first")
+
+def fan_out():
+    builder = StateGraph(State).add_node(first).add_node(second).add_node(third)
+    return builder.add_edge(START, "first").add_edge(START, "second").add_edge(["first", "second"], "third")
 
 def invoke():
     with SqliteSaver.from_conn_string(database) as saver:
@@ -402,28 +396,32 @@ class Sync:
     async def __aexit__(self, *exc):
         self.savers.__exit__(*exc)
 
-print({
-    "invoke": invoke,
-    "ainvoke": lambda: asyncio.run(ainvoke(Sync())),
-    "ainvoke, async saver": lambda: asyncio.run(ainvoke(AsyncSqliteSaver.from_conn_string(database))),
-}[method]())
+ways = {
+    "invoke": (sequence, invoke),
+    "ainvoke": (sequence, lambda: asyncio.run(ainvoke(Sync()))),
+    "ainvoke, async saver": (sequence, lambda: asyncio.run(ainvoke(AsyncSqliteSaver.from_conn_string(database)))),
+    "fan-out": (fan_out, invoke),
+}
+# What takes longest are the imports: each attempt is a fork of this process.
+for way, (build, run) in ways.items():
+    database, calls, died = (os.path.join(sys.argv[1], f"{way} {name}") for name in ("database", "calls", "died"))
+    for attempt in ("killed", "again"):
+        if (child := os.fork()) == 0:
+            builder = parallelize_graph(build())
+            os._exit(0 if run() == {"log": ["first", "second", "third"]} else 1)
+        print(way, attempt, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), sorted(open(calls).read().split()))
 """
 
 
-@pytest.mark.parametrize(
-    ("method", "shape"),
-    [("invoke", "sequence"), ("ainvoke", "sequence"), ("ainvoke, async saver", "sequence"), ("invoke", "fan-out")],
-)
-def test_killed_process_resumes(tmp_path: Path, method: str, shape: str) -> None:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_killed_process_resumes(tmp_path: Path) -> None:
     """Killed in the second node: nothing is lost, and the first node, before or beside it, does not run again."""
-    calls = tmp_path / "calls"
-    files = [str(tmp_path / "db"), str(calls), str(tmp_path / "died")]
-    arguments = [sys.executable, "-c", _DYING, method, shape, *files]
-    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    assert subprocess.run(arguments, timeout=100, check=False, env=environment).returncode == -signal.SIGKILL
-    again = subprocess.run(arguments, timeout=100, check=True, env=environment, capture_output=True, text=True)
-    assert "{'log': ['first', 'second', 'third']}" in again.stdout
-    assert sorted(calls.read_text().split()) == ["first", "second", "second", "third"]
+    child = run_child(f"import sys; sys.argv = ['', {str(tmp_path)!r}]\n{_DYING}", timeout=100)
+    told = []
+    for way in ("invoke", "ainvoke", "ainvoke, async saver", "fan-out"):
+        told += [f"{way} killed {-signal.SIGKILL} ['first', 'second']"]
+        told += [f"{way} again 0 ['first', 'second', 'second', 'third']"]
+    assert child.out.splitlines() == told
 
 
 @pytest.mark.parametrize("engine", ["auto", "loop", "thread"])

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from dspy_parallel import await_, in_bridge
 from dspy_parallel.langgraph import parallelize_graph
-from tests.loops import run_on
+from tests.support.loops import LOOP_KINDS, run_on
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -111,7 +111,9 @@ async def graphs(meeting: Meeting) -> list[int]:
     return [state["log"][1] for state in states]
 
 
-@pytest.mark.parametrize("engine", ["auto", "loop", "thread"])
+@pytest.mark.parametrize(
+    ("loop_kind", "engine"), [*((kind, "auto") for kind in LOOP_KINDS), ("asyncio", "loop"), ("asyncio", "thread")]
+)
 @pytest.mark.parametrize(
     "way",
     [gather, create_task, as_completed, wait_for, nested, task_group, anyio_group, graphs],

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -18,9 +16,9 @@ from typing_extensions import TypedDict
 
 from dspy_parallel import DSPyParallelError
 from dspy_parallel.errors import LangGraphVersionError
-from dspy_parallel.langgraph import async_node, parallelize_graph, versions
-from dspy_parallel.langgraph.versions import check_langgraph
-from dspy_parallel.seams import table
+from dspy_parallel.langgraph import async_node, langgraph_version, parallelize_graph
+from dspy_parallel.langgraph.langgraph_version import check_langgraph
+from tests.support.children import run_child
 
 
 class State(TypedDict):
@@ -49,7 +47,11 @@ INSTALLED = tuple(map(int, version("langgraph").split(".")[:2]))
 
 
 @pytest.mark.parametrize(
-    "target", [*(name for name, since in versions._NAMES.items() if since <= INSTALLED), *versions._PATCHED]
+    "target",
+    [
+        *(name for name, since in langgraph_version._NAMES.items() if since <= INSTALLED),
+        *sorted(langgraph_version._patched()),
+    ],
 )
 def test_each_name_is_missed(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where every object, or every Runnable, has something of that name."""
@@ -59,18 +61,6 @@ def test_each_name_is_missed(target: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delattr(getattr(holder, owner) if owner else holder, name)
     with pytest.raises(LangGraphVersionError, match=rf"{target}\b.* is missing there"):
         check_langgraph()
-
-
-def test_all_that_is_patched_is_checked() -> None:
-    """Or a seam would raise SeamError, perhaps in some later import."""
-    patched = {
-        seam.target
-        for seam in table._table._rows.values()
-        if not seam.optional
-        and seam.target.startswith(("langgraph.", "langchain_core."))
-        and (seam.handler.__module__ if seam.handler else "").startswith("dspy_parallel.langgraph.")
-    }
-    assert patched == set(versions._PATCHED)
 
 
 @pytest.mark.parametrize(
@@ -101,45 +91,45 @@ def test_missing_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
         async_node(len)
 
 
+# What takes longest are the imports: each attempt is a fork, with what is sabotaged imported already.
 _AT_IMPORT = """
-import sys
-{sabotage}
-try:
-    import {package}
-except Exception as exc:
-    print(type(exc).__name__, exc)
+import importlib, importlib.metadata, os
+import dspy, dspy_parallel, langgraph.graph, langgraph.pregel._read
+version = importlib.metadata.version
+
+def changed():
+    del langgraph.pregel._read.DEFAULT_BOUND
+
+def changed_elsewhere():
+    del langgraph.graph.START
+
+def absent():
+    def absent(name):
+        if name != "langgraph":
+            return version(name)
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    importlib.metadata.version = absent
+
+for package in ("dspy_parallel.langgraph", "dspy_parallel.doctor.graph_nodes"):
+    for sabotage in (changed, changed_elsewhere, absent):
+        if (child := os.fork()) == 0:
+            sabotage()
+            try:
+                importlib.import_module(package)
+            except Exception as exc:
+                print(type(exc).__name__, exc, flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
 """
 
 
-@pytest.mark.parametrize("package", ["dspy_parallel.langgraph", "dspy_parallel.doctor.graphs"])
-@pytest.mark.parametrize(
-    ("sabotage", "expected"),
-    [
-        (
-            "import langgraph.pregel._read as read; del read.DEFAULT_BOUND",
-            "LangGraphVersionError This version of dspy_parallel cannot convert graphs of LangGraph ",
-        ),
-        (
-            "import langgraph.graph as graph; del graph.START",
-            "LangGraphVersionError This version of dspy_parallel cannot convert graphs of LangGraph ",
-        ),
-        (
-            "import importlib.metadata as m\ndef absent(name): raise m.PackageNotFoundError(name)\nm.version = absent",
-            "ModuleNotFoundError dspy_parallel.langgraph needs LangGraph, which is not installed: pip install",
-        ),
-    ],
-    ids=["changed", "changed elsewhere", "absent"],
-)
-def test_error_at_import(sabotage: str, expected: str, package: str) -> None:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_error_at_import() -> None:
     """What the package itself imports from LangGraph, too, is missed in so many words."""
-    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    code = _AT_IMPORT.format(sabotage=sabotage, package=package)
-    done = subprocess.run([sys.executable, "-c", code], timeout=60, env=environment, capture_output=True, text=True)
-    assert done.stdout.startswith(expected), done.stdout + done.stderr
-
-
-@pytest.mark.once
-def test_dspy_parallel_alone_does_not_import_langgraph() -> None:
-    code = "import sys, dspy_parallel; assert 'langgraph' not in sys.modules"
-    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
+    changed = "LangGraphVersionError This version of dspy_parallel cannot convert graphs of LangGraph "
+    absent = "ModuleNotFoundError dspy_parallel.langgraph needs LangGraph, which is not installed: pip install"
+    told = run_child(_AT_IMPORT).out.splitlines()
+    assert len(told) == 6
+    for line, expected in zip(told, [changed, changed, absent] * 2, strict=True):
+        assert line.startswith(expected), line

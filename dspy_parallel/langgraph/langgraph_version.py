@@ -15,69 +15,33 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from ..errors import LangGraphVersionError
+from ..errors import LangGraphVersionError, installation
+from ..seams.releases import is_expected
+from ..seams.table import rows
 
 __all__ = ["built_differently", "check_langgraph"]
 
 _NAMES = {
-    "langchain_core.runnables.config:run_in_executor": (1, 0),
-    "langchain_core.runnables.config:var_child_runnable_config": (1, 0),
-    "langgraph._internal._constants:CONFIG_KEY_CHECKPOINTER": (1, 0),
-    "langgraph._internal._future:chain_future": (1, 0),
-    "langgraph._internal._retry:default_retry_on": (1, 0),
+    "langgraph._internal._constants:PULL": (1, 0),
     "langgraph._internal._runnable:RunnableCallable.ainvoke": (1, 0),
     "langgraph._internal._runnable:RunnableSeq.ainvoke": (1, 0),
-    "langgraph._internal._runnable:coerce_to_runnable": (1, 0),
-    "langgraph._internal._runnable:set_config_context": (1, 0),
-    "langgraph.errors:GraphBubbleUp": (1, 0),
+    "langgraph.channels.named_barrier_value:NamedBarrierValueAfterFinish": (1, 0),
     "langgraph.graph._branch:BranchSpec._route": (1, 0),
     "langgraph.graph._branch:BranchSpec._aroute": (1, 0),
     "langgraph.graph._branch:BranchSpec.path": (1, 0),
     "langgraph.graph.state:StateGraph.compile": (1, 0),
     "langgraph.graph.state:_DEFAULT_ERROR_HANDLER_NODE": (1, 2),
     "langgraph.pregel:Pregel._resolve_checkpointer": (1, 2),
-    "langgraph.pregel:Pregel.ainvoke": (1, 0),
     "langgraph.pregel:Pregel.aget_state": (1, 0),
     "langgraph.pregel:Pregel.aget_state_history": (1, 0),
-    "langgraph.pregel:Pregel.aupdate_state": (1, 0),
     "langgraph.pregel:Pregel.abulk_update_state": (1, 0),
-    "langgraph.pregel:Pregel.clear_cache": (1, 0),
     "langgraph.pregel:Pregel.aclear_cache": (1, 0),
     "langgraph.pregel._read:DEFAULT_BOUND": (1, 0),
-    "langgraph.pregel._read:PregelNode.copy": (1, 0),
+    "langgraph.pregel._read:PregelNode.flat_writers": (1, 0),
+    "langgraph.pregel._read:PregelNode.node": (1, 0),
     "langgraph.store.base.batch:AsyncBatchedBaseStore._loop": (1, 0),
 }
-"""Each with the version of LangGraph since when it must be there, for a class perhaps by a base in LangGraph."""
-
-_PATCHED = (
-    *(
-        f"langchain_core.runnables.base:Runnable.{name}"
-        for name in ("batch", "batch_as_completed", "abatch", "abatch_as_completed")
-    ),
-    "langchain_core.tools.base:BaseTool._arun",
-    "langchain_core.tools.base:BaseTool.ainvoke",
-    "langchain_core.tools.simple:Tool.ainvoke",
-    "langchain_core.tools.structured:StructuredTool.ainvoke",
-    "langgraph.func:_TaskFunction.__call__",
-    *(
-        f"langgraph.pregel.main:Pregel.{name}"
-        for name in (
-            "invoke",
-            "stream",
-            "astream",
-            "get_state",
-            "get_state_history",
-            "update_state",
-            "bulk_update_state",
-        )
-    ),
-    "langgraph.pregel._algo:get_runnable_for_task",
-    *(
-        f"langgraph.store.base.batch:AsyncBatchedBaseStore.{name}"
-        for name in ("get", "search", "put", "delete", "list_namespaces", "batch")
-    ),
-)
-"""What seams patch. The class itself must define it."""
+"""What no import asks for, each with the version of LangGraph since when it must be there, perhaps by a base class."""
 
 _PARAMETERS = {
     "langgraph._internal._runnable:RunnableCallable.__init__": {"func", "afunc", "name", "trace", "explode_args"},
@@ -109,12 +73,12 @@ _MADE: dict[str, tuple[Callable[[Any], Any], dict[str, tuple[int, int]]]] = {
 """What only instances have: how to make one, and since when each attribute must be there."""
 
 
-def _defined(owner: Any, name: str, *, by_itself: bool = False) -> Any:
+def _defined(owner: Any, name: str) -> Any:
     """What a module or a class has by that name; other than `getattr()`, not what every object or Runnable has."""
     if not isinstance(owner, type):
         return getattr(owner, name)
     package = owner.__module__.partition(".")[0]
-    for cls in owner.__mro__[: 1 if by_itself else None]:
+    for cls in owner.__mro__:
         found = vars(cls).get(name)
         is_theirs = cls.__module__.partition(".")[0] == package
         if found is not None and is_theirs and not getattr(found, "__isabstractmethod__", False):
@@ -122,25 +86,44 @@ def _defined(owner: Any, name: str, *, by_itself: bool = False) -> Any:
     raise AttributeError(name)
 
 
-def _find(target: str, *, by_itself: bool = False) -> Any:
+def _find(target: str) -> Any:
     module, _, path = target.partition(":")
     found: Any = importlib.import_module(module)
     for name in path.split("."):
-        found = _defined(found, name, by_itself=by_itself)
+        found = _defined(found, name)
     return found
 
 
-def _is_there(target: str, *, by_itself: bool = False) -> bool:
+def _is_there(target: str) -> bool:
     try:
-        _find(target, by_itself=by_itself)
+        _find(target)
     except (ImportError, AttributeError):
         return False
     return True
 
 
+def _patched() -> Iterator[str]:
+    """What seams patch here. The class itself must define it."""
+    for seam in rows():
+        if seam.module.startswith(("langgraph.", "langchain_core.")) and is_expected(seam):
+            yield seam.target
+
+
+def _is_patchable(target: str) -> bool:
+    module, _, path = target.partition(":")
+    *owner, name = path.split(".")
+    try:
+        found: Any = importlib.import_module(module)
+        for step in owner:
+            found = getattr(found, step)
+    except (ImportError, AttributeError):
+        return False
+    return name in vars(found)
+
+
 def _missing(installed: tuple[int, ...]) -> Iterator[str]:
     yield from (name for name, since in _NAMES.items() if since <= installed and not _is_there(name))
-    yield from (name for name in _PATCHED if not _is_there(name, by_itself=True))
+    yield from (name for name in _patched() if not _is_patchable(name))
     for target, parameters in _PARAMETERS.items():
         if not _is_there(target):
             yield target
@@ -184,7 +167,7 @@ def check_langgraph() -> None:
         installed = version("langgraph")
     except PackageNotFoundError:
         raise ModuleNotFoundError(
-            "dspy_parallel.langgraph needs LangGraph, which is not installed: pip install 'dspy-parallel[langgraph]'",
+            f"dspy_parallel.langgraph needs LangGraph, which is not installed: {installation('langgraph')}",
             name="langgraph",
         ) from None
     if missing := [*_missing(tuple(map(int, re.findall(r"\d+", installed)[:2])))]:

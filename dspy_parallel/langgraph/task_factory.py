@@ -11,20 +11,11 @@ from collections.abc import Callable, Coroutine, Generator
 from types import CoroutineType
 from typing import Any
 
-from ..bridge import Engine, in_bridge, start
+from ..bridge import Engine, in_bridge
 from ..seams.table import Seam, register
-from .swallowing import current_node
+from .node_run import current_node, drive, in_node
 
-__all__ = ["drive"]
-
-
-async def drive(coroutine: Coroutine[Any, Any, Any], engine: Engine) -> Any:
-    """Await the coroutine in a bridge of its own."""
-    return await start(_await, (coroutine,), {}, engine)
-
-
-async def _await(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    return await coroutine
+__all__: list[str] = []
 
 
 class _Driven(Coroutine[Any, Any, Any]):
@@ -66,10 +57,10 @@ def _create_task(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kw
 
 def _in_async_node() -> bool:
     node = current_node.get()
-    return node is not None and node.is_async and in_bridge()
+    return node is not None and node.is_async and in_node() and in_bridge()
 
 
 register(
     Seam("asyncio.base_events:BaseEventLoop.create_task", _create_task, when=_in_async_node),
-    Seam("uvloop:Loop.create_task", _create_task, when=_in_async_node, optional=True),
+    Seam("uvloop:Loop.create_task", _create_task, when=_in_async_node),
 )

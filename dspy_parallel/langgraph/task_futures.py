@@ -14,9 +14,8 @@ from typing import Any
 from langgraph._internal._future import chain_future
 
 from ..bridge import await_, in_bridge
-from .graphs import converted
-from .nodes import convert_runnable
-from .swallowing import current_node
+from .node_run import current_node
+from .node_steps import Plan, convert_step
 
 __all__ = ["convert_task", "waitable"]
 
@@ -34,16 +33,20 @@ def waitable(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs
     """Call a task; give its future to the calling node in the form that its code can wait for."""
     future = original(*args, **kwargs)
     node = current_node.get()
-    if node is None or not isinstance(future, asyncio.Future):
+    if node is None:
         return future
     if node.is_async:
-        return chain_future(future, _SuspendingFuture(loop=future.get_loop()))
+        return chain_future(future, _SuspendingFuture(loop=asyncio.get_running_loop()))
+    if not isinstance(future, asyncio.Future):
+        return future
     # The kind of future that it would get in a thread; in the bridge, waiting for it suspends (seams/executors).
     return chain_future(future, concurrent.futures.Future())
 
 
 def convert_task(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The runnable of a task that is called in a converted node: a converted copy, as LangGraph shares the original."""
+    """The runnable of a task that is called in a converted node, converted; LangGraph shares the original."""
     runnable = original(*args, **kwargs)
     node = current_node.get()
-    return convert_runnable(runnable, node.engine, converted) if node is not None else runnable
+    if node is None:
+        return runnable
+    return convert_step(runnable, Plan(node.engine, overlap=False, convert_graph=lambda graph, *_: graph))

@@ -11,9 +11,9 @@ import dspy
 from .. import seams
 from ..bridge import Engine, check_engine, is_generator_function
 from ..errors import DecorationError, described
-from .nodes import module_twin
-from .running import bridged
-from .versions import check_langgraph
+from .langgraph_version import check_langgraph
+from .node_run import twin_of
+from .node_steps import module_twin
 
 __all__ = ["async_node"]
 
@@ -74,4 +74,4 @@ def async_node(fn: Callable[..., Any] | None = None, /, *, engine: Engine = "aut
         )
     check_langgraph()
     seams.install()
-    return module_twin(fn, engine) if isinstance(fn, dspy.Module) else bridged(fn, engine)
+    return module_twin(fn, engine) if isinstance(fn, dspy.Module) else twin_of(fn, engine)

@@ -1,0 +1,114 @@
+"""Which keys of the state a node reads and writes, as far as its source says."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from ..analysis.def_use import parameters_of
+from ..analysis.source import ByCode, source_of
+
+__all__ = ["NOTHING_KNOWN", "Keys", "keys_of"]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What the source of a node's function says.
+
+    Attributes:
+        reads: The keys of its first argument that it looks at; None if that cannot be said.
+        may: The keys that it may return; None if that cannot be said, and it may return a `Command` as well.
+        must: Those that it returns in any case.
+        is_pure: Whether it sets nothing but its own variables.
+    """
+
+    reads: frozenset[str] | None = None
+    may: frozenset[str] | None = None
+    must: frozenset[str] = frozenset()
+    is_pure: bool = False
+
+
+NOTHING_KNOWN = Keys()
+_known: ByCode[Keys] = ByCode()
+
+
+def keys_of(function: Any) -> Keys:
+    """For a node's function or module."""
+    is_method = isinstance(function, dspy.Module)
+    if isinstance(function, dspy.Module):
+        function = vars(function).get("forward") or inspect.getattr_static(type(function), "forward", None)
+    if not isinstance(function, types.FunctionType):
+        return NOTHING_KNOWN
+    function = getattr(function, "__overlap_original__", function)
+    known = _known.get(function.__code__)
+    return known if known is not None else _known.set(function.__code__, _read(function, is_method))
+
+
+def _read(function: types.FunctionType, is_method: bool) -> Keys:
+    node = source_of(function, any_kind=True).node
+    if node is None:
+        return NOTHING_KNOWN
+    own = list(_own(node))
+    returns = [_returned(part.value) for part in own if isinstance(part, ast.Return)]
+    if not isinstance(node.body[-1], (ast.Return, ast.Raise)):
+        returns.append(frozenset())
+    sets = (ast.Global, ast.Nonlocal)
+    is_pure = not any(
+        isinstance(part, sets) or (isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store))
+        for part in ast.walk(node)
+    )
+    names = parameters_of(node.args)[is_method:]
+    reads = _looked_at(node, names[0]) if names else None
+    known = [each for each in returns if each is not None]
+    if len(known) < len(returns):
+        return Keys(reads, is_pure=is_pure)
+    return Keys(reads, frozenset().union(*known), frozenset.intersection(*known), is_pure)
+
+
+def _own(node: ast.AST) -> Iterator[ast.AST]:
+    """What is in a function, without the functions in it."""
+    for child in ast.iter_child_nodes(node):
+        yield child
+        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            yield from _own(child)
+
+
+def _returned(value: ast.expr | None) -> frozenset[str] | None:
+    if value is None or (isinstance(value, ast.Constant) and value.value is None):
+        return frozenset()
+    keys = value.keys if isinstance(value, ast.Dict) else [None]
+    names = [key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+    return frozenset(names) if len(names) == len(keys) else None
+
+
+def _looked_at(node: ast.AST, name: str) -> frozenset[str] | None:
+    """The keys or attributes of a variable that are read, if nothing else is done with it."""
+    found: set[str] = set()
+    uses = sum(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
+    for part in ast.walk(node):
+        key: Any = None
+        match part:
+            case ast.Subscript(value=ast.Name(id=used), slice=ast.Constant(value=str(key)), ctx=ast.Load()):
+                pass
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id=used), attr="get"), args=[ast.Constant(value=str(key)), *_]
+            ):
+                pass
+            case ast.Compare(
+                left=ast.Constant(value=str(key)), ops=[ast.In() | ast.NotIn()], comparators=[ast.Name(id=used)]
+            ):
+                pass
+            case ast.Attribute(value=ast.Name(id=used), attr=key, ctx=ast.Load()) if key != "get":
+                pass
+            case _:
+                continue
+        if used == name:
+            found.add(key)
+            uses -= 1
+    return None if uses else frozenset(found)

@@ -1,0 +1,90 @@
+"""The state as the scout has it, with values that are not there yet, and what code of the user's sees of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic
+
+from ..analysis import effect_free
+from ..overlap.interpreter.frame import Frame, blockers, raising, reachable
+from ..overlap.runtime.fibers import Fiber
+from ..overlap.runtime.thunks import BailOut, Pending
+from .node_facts import View
+
+__all__ = ["MISSING", "Commanded", "Maybe", "Sent", "State", "items_of", "seen"]
+
+MISSING: Any = object()
+"""Stands for the value of a key that is not there."""
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Maybe:
+    """The value of a key that may turn out not to be there."""
+
+    value: Pending
+
+
+@dataclass(frozen=True, eq=False)
+class Sent:
+    """What the scout makes in place of a `Send`."""
+
+    node: Any
+    arg: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Commanded:
+    """What the scout makes in place of a `Command`."""
+
+    update: Any
+    goto: Any
+
+
+def items_of(frame: Frame, update: Any) -> dict[str, Any]:
+    """The items of an update that is there."""
+    if isinstance(update, Commanded):
+        update = frame.force(update.update)
+    if update is None:
+        return {}
+    if type(update) is not dict:
+        raise BailOut(f"an update that is a {type(update).__qualname__}")
+    frame.fiber.touch(update)
+    return update
+
+
+def seen(frame: Frame, state: State, view: View, reads: frozenset[str] | None, update: Any = MISSING) -> Any:
+    """What is seen of a state by a function that looks at these keys; and of an update, if it is shown that as well."""
+    keys = [key for key in view.keys if reads is None or key in reads]
+    values = {key: state[key] for key in keys if key in state}
+    if update is not MISSING and (reads is None or not reads <= {*view.keys}):
+        values = {**items_of(frame, frame.force(update)), **values}
+
+    def make(fiber: Fiber) -> Any:
+        known = {key: fiber.force(each.value) if isinstance(each, Maybe) else each for key, each in values.items()}
+        there = {key: each for key, each in known.items() if each is not MISSING}
+        return there if view.schema is None else _instance(frame.at(fiber), view.schema, there)
+
+    if not any(isinstance(value, Maybe) for value in values.values()):
+        return make(frame.fiber)
+    return frame.fiber.fork(make, "the state", reachable(values.values()))
+
+
+def _instance(frame: Frame, schema: Any, values: dict[str, Any]) -> Any:
+    """What LangGraph makes of a state: here, values may be pending, and those that nobody reads may lack."""
+    if issubclass(schema, pydantic.BaseModel) and _has_plain_fields(schema):
+        waits = any(blockers(frame.fiber, value) for value in values.values())
+        return frame.interpreter.snapshot.own(raising(schema.model_construct if waits else schema, **values))
+    return frame.apply(schema, [], values)
+
+
+def _has_plain_fields(schema: Any) -> bool:
+    """Whether making a model runs no code of the user's. Reducers, which stand beside its types, are not its own."""
+    decorators = schema.__pydantic_decorators__
+    has_own = decorators.validators or decorators.field_validators or decorators.model_validators
+    is_usual = schema.__init__ is pydantic.BaseModel.__init__
+    is_usual = is_usual and schema.model_post_init is pydantic.BaseModel.model_post_init
+    return is_usual and not has_own and all(map(effect_free.is_pure_field, schema.model_fields.values()))
