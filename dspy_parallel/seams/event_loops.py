@@ -7,17 +7,35 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..bridge import await_
+from ..bridge import await_, blocked_loop, is_waiting
 from ..errors import ThreadRequiredError
+from .async_counterparts import call_in_worker
 from .table import Seam, register
-from .twins import call_in_worker
 
 __all__: list[str] = []
 
 
 def _await(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """DSPy's functions that turn a coroutine into a sync call: inside the bridge it is simply awaited."""
+    """DSPy's functions that turn a coroutine into a sync call: inside the bridge it is simply awaited.
+
+    Not in the thread of a sync caller whose loop they run further, or refuse to: the coroutine may need that loop.
+    """
+    running = asyncio._get_running_loop()
+    if running is not None and running is blocked_loop():
+        return original(*args, **kwargs)
     return await_(*args, **kwargs)
+
+
+def _convert(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The same for tools, which refuse where a loop runs; so they do in a thread that stands for its caller's."""
+    running, blocked = asyncio._get_running_loop(), blocked_loop()
+    if blocked is None:
+        return await_(*args, **kwargs)
+    asyncio._set_running_loop(blocked)
+    try:
+        return original(*args, **kwargs)
+    finally:
+        asyncio._set_running_loop(running)
 
 
 def _start_loop(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -45,7 +63,10 @@ def _start_anyio(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kw
 
 
 def _run_until_complete(original: Callable[..., Any], loop: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if args and not kwargs and asyncio._get_running_loop() is loop:  # `get_event_loop()` has found the program's own
+    running = asyncio._get_running_loop()
+    if running is not None and running is loop and is_waiting(running):
+        return original(*args, **kwargs)  # nest_asyncio's, or an error
+    if args and not kwargs and running is loop:  # `get_event_loop()` has found the program's own
         return await_(args[0])
     return call_in_worker(original, args, kwargs, "it runs an event loop of its own")
 
@@ -69,12 +90,12 @@ def _from_thread_sync(original: Callable[..., Any], _: Any, args: tuple[Any, ...
 
 
 register(
-    Seam("dspy.adapters.types.tool:Tool._run_async_in_sync", _await),
+    Seam("dspy.adapters.types.tool:Tool._run_async_in_sync", _convert),
     Seam("dspy.utils.syncify:run_async", _await),
-    Seam("dspy.primitives.python_interpreter:_await_in_sync", _await, optional=True),
-    Seam("dspy.primitives.local_interpreter:_await_in_sync", _await, optional=True),
+    Seam("dspy.primitives.python_interpreter:_await_in_sync", _await, since="3.3"),
+    Seam("dspy.primitives.local_interpreter:_await_in_sync", _await, since="3.4"),
     Seam("asyncio:run", _start_loop),
-    Seam("asyncio.runners:Runner.run", _start_loop, optional=True),
+    Seam("asyncio.runners:Runner.run", _start_loop, since="3.11"),
     Seam("asyncio.base_events:BaseEventLoop.run_until_complete", _run_until_complete),
     Seam("anyio:run", _start_anyio),
     Seam("anyio.from_thread:run", _from_thread),

@@ -6,14 +6,16 @@ the event loop's default executor, a few threads for everybody; here it gets a w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
 
 from ..bridge import await_, call_in_thread, in_bridge
+from .async_counterparts import await_counterpart, is_beside, is_counterpart, running_counterparts
 from .table import Seam, register
-from .twins import await_twin, is_twin, running_twins
 
-__all__ = ["has_async_side"]
+__all__ = ["has_async_side", "has_own", "parts_of"]
 
 _END = object()
 
@@ -27,26 +29,60 @@ _INNER = (
 """What LangChain's own `invoke()` and `ainvoke()` call, in models, chains, retrievers and tools."""
 
 
-def has_async_side(owner: Any, *methods: str) -> bool:
+def has_async_side(owner: Any, *methods: str, is_beside: Callable[[type, str, str], bool] = is_counterpart) -> bool:
     """Whether the async counterparts of `invoke()`, and of more methods, do what these do.
 
     Not so if they would run the sync side in the event loop's default executor.
     """
     cls = type(owner)
-    if hasattr(owner, "coroutine") and hasattr(owner, "func"):  # a tool made of functions
+    if has_own(owner, "coroutine") and has_own(owner, "func"):  # a tool made of functions
         return owner.coroutine is not None
+    if has_own(owner, "_transform") and not has_own(owner, "_atransform"):  # RunnableGenerator: ainvoke() raises
+        return False
     inner = [pair for pair in _INNER if hasattr(cls, pair[0]) and hasattr(cls, pair[1])]
-    return all(is_twin(cls, *pair) for pair in (*((name, f"a{name}") for name in ("invoke", *methods)), *inner))
+    own = (*((name, f"a{name}") for name in ("invoke", *methods)), *inner)
+    if not all(is_beside(cls, *pair) for pair in own):
+        return False
+    return all(has_async_side(part, *methods, is_beside=is_beside) for part in parts_of(owner))
+
+
+def has_own(owner: Any, name: str) -> bool:
+    """`hasattr()` that asks no `__getattr__`: that of one with fallbacks evaluates type hints, and may raise."""
+    return inspect.getattr_static(owner, name, _END) is not _END
+
+
+def parts_of(runnable: Any) -> list[Any]:
+    """The runnables that a sequence, a parallel one, a binding or one with fallbacks is made of."""
+    if not str(type(runnable).__module__).startswith("langchain_core.runnables"):
+        return []
+    return [part for name in _PARTS if has_own(runnable, name) for part in _flat(getattr(runnable, name))]
+
+
+_PARTS = ("bound", "runnable", "mapper", "default", "steps", "fallbacks", "steps__", "branches", "runnables")
+
+
+def _flat(found: Any) -> Iterator[Any]:
+    if isinstance(found, Mapping):
+        found = list(cast("Mapping[str, Any]", found).values())
+    if isinstance(found, Sequence):  # of branches, each is a pair
+        for each in found:
+            yield from _flat(each)
+    elif not isinstance(found, Iterator):  # the property `runnables` of one with fallbacks: `runnable` and those
+        yield found
+
+
+_has_async_side = partial(has_async_side, is_beside=is_beside)
+"""In a seam, a patch around ours has run by now; `await_counterpart` sees those beneath."""
 
 
 def _invoke(original: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if has_async_side(owner):
-        return await_twin(owner.ainvoke, original, owner, args, kwargs)
+    if _has_async_side(owner):
+        return await_counterpart(owner.ainvoke, original, owner, args, kwargs)
     return call_in_thread(original, args, kwargs, f"{type(owner).__qualname__} has no async counterpart")
 
 
 def _stream(original: Callable[..., Any], model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if has_async_side(model, "stream") and is_twin(type(model), "_stream", "_astream"):
+    if _has_async_side(model, "stream") and is_beside(type(model), "_stream", "_astream"):
         return _awaited(model.astream(*args, **kwargs), model)
     return _threaded(original(*args, **kwargs), f"{type(model).__qualname__} has no async counterpart")
 
@@ -55,7 +91,7 @@ def _awaited(source: Any, owner: Any) -> Iterator[Any]:
     try:
         while True:
             try:
-                item = await_twin(source.__anext__, next, owner, (), {}, calls_back=False)
+                item = await_counterpart(source.__anext__, next, owner, (), {}, calls_back=False)
             except StopAsyncIteration:
                 return
             yield item
@@ -70,8 +106,8 @@ def _threaded(source: Iterator[Any], reason: str) -> Iterator[Any]:
 
 
 def _batch(original: Callable[..., Any], runnable: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if has_async_side(runnable, "batch") and not _is_lambda(runnable):
-        return await_twin(runnable.abatch, original, runnable, args, kwargs)
+    if _has_async_side(runnable, "batch") and not _is_lambda(runnable):
+        return await_counterpart(runnable.abatch, original, runnable, args, kwargs)
     return call_in_thread(original, args, kwargs, "it waits for threads")
 
 
@@ -82,13 +118,13 @@ def _is_lambda(runnable: Any) -> bool:
 def _lambda(original: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A coroutine function is awaited, be it the only one; a sync one is called where it stands."""
     if not _is_lambda(owner):
-        return await_twin(owner.ainvoke, original, owner, args, kwargs)
+        return await_counterpart(owner.ainvoke, original, owner, args, kwargs)
     return original(*args, **kwargs)
 
 
 def _tool(original: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if has_async_side(owner):
-        return await_twin(owner.ainvoke, original, owner, args, kwargs)
+    if _has_async_side(owner):
+        return await_counterpart(owner.ainvoke, original, owner, args, kwargs)
     return original(*args, **kwargs)
 
 
@@ -100,16 +136,16 @@ def _is_users(owner: Any, method: str) -> bool:
     cls = type(owner)
     definer = next(base for base in cls.__mro__ if method in vars(base))
     return (
-        not definer.__module__.startswith(_LIBRARIES)
-        and has_async_side(owner, method)
+        not str(definer.__module__).startswith(_LIBRARIES)
+        and _has_async_side(owner, method)
         and not hasattr(cls.ainvoke, "__bridge_engine__")  # ours, made of the sync side
-        and all(other is not owner for other in running_twins())
+        and all(other is not owner for other in running_counterparts())
     )
 
 
 def _own_invoke(original: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if _is_users(owner, "invoke"):
-        return await_twin(owner.ainvoke, original, owner, args, kwargs)
+        return await_counterpart(owner.ainvoke, original, owner, args, kwargs)
     return original(*args, **kwargs)
 
 

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 from ..bridge import await_, call_in_thread, run_in_thread
+from .async_counterparts import await_counterpart, inner_counterpart, is_beside
 from .single_flight import call_once
 from .table import Seam, register
-from .twins import await_twin, is_twin
 
 __all__: list[str] = []
 
@@ -24,7 +24,7 @@ def _has_twin(lm: Any) -> bool:
     cls = type(lm)
     valid = _twins.get(cls)
     if valid is None:
-        valid = _twins[cls] = is_twin(cls, "__call__", "acall") and is_twin(cls, "forward", "aforward")
+        valid = _twins[cls] = is_beside(cls, "__call__", "acall") and is_beside(cls, "forward", "aforward")
     if not valid:
         return False
     own = vars(lm)
@@ -44,14 +44,15 @@ def _call(original: Callable[..., Any], lm: Any, args: tuple[Any, ...], kwargs: 
         return original(*args, **kwargs)  # DummyLM before DSPy 3.2: waits for nothing, and its acall calls it
     if _has_twin(lm):
         calls_back = not (_is_from_dspy(cls.acall) and _is_from_dspy(cls.aforward))
-        return await_twin(partial(call_once, lm), original, lm, args, kwargs, calls_back=calls_back)
+        acall = partial(call_once, lm, inner_counterpart(lm, "__call__", "acall"))
+        return await_counterpart(acall, original, lm, args, kwargs, beside=cls.acall, calls_back=calls_back)
     return call_in_thread(original, args, kwargs, f"the LM class {cls.__qualname__} has no async counterpart")
 
 
 def _decide(original: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """DSPy 3.4: a client that is no LM, but stands in for one."""
-    if is_twin(type(client), "__call__", "acall"):
-        return await_twin(client.acall, original, client, args, kwargs)
+    if is_beside(type(client), "__call__", "acall"):
+        return await_counterpart(client.acall, original, client, args, kwargs)
     return call_in_thread(original, args, kwargs, f"{type(client).__qualname__} has no async counterpart")
 
 
@@ -74,6 +75,6 @@ def _import_litellm(original: Callable[..., Any], _: Any, args: tuple[Any, ...],
 
 register(
     Seam("dspy.clients.base_lm:BaseLM.__call__", _call, overrides=True),
-    Seam("dspy.clients.typesafe:TypeSafe.__call__", _decide, optional=True),
-    Seam("dspy.clients._litellm:require", _import_litellm, optional=True),
+    Seam("dspy.clients.typesafe:TypeSafe.__call__", _decide, since="3.4"),
+    Seam("dspy.clients._litellm:require", _import_litellm, since="3.3"),
 )

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import dspy
 
 from .. import events
-from .caching import uses_cache
-from .twins import running_twins
+from .async_counterparts import running_counterparts
+from .cache_keys import uses_cache
 
 __all__ = ["call_once"]
 
@@ -37,17 +38,17 @@ def _key(lm: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, .
     """What makes two calls equal; None if the call does not use the cache."""
     if not isinstance(lm, dspy.LM) or not uses_cache(lm, kwargs):
         return None
-    if any(isinstance(owner, dspy.BaseLM) for owner in running_twins()[:-1]):
+    if any(isinstance(owner, dspy.BaseLM) for owner in running_counterparts()[:-1]):
         return None  # a call that another LM makes: it might wait for the very call that it is a part of
     settings = {name: value for name, value in {**lm.kwargs, **kwargs}.items() if name not in _NOT_IN_CACHE_KEYS}
     return asyncio.get_running_loop(), type(lm), lm.model, lm.model_type, repr((args, settings))
 
 
-async def call_once(lm: Any, *args: Any, **kwargs: Any) -> Any:
-    """`await lm.acall(*args, **kwargs)`, after an equal call that is in flight."""
+async def call_once(lm: Any, acall: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
+    """`await acall(*args, **kwargs)`, after an equal call that is in flight."""
     key = _key(lm, args, kwargs)
     if key is None:
-        return await lm.acall(*args, **kwargs)
+        return await acall(*args, **kwargs)
     patience = PATIENCE
     while (first := _flights.get(key)) is not None:
         started = time.perf_counter()
@@ -56,11 +57,11 @@ async def call_once(lm: Any, *args: Any, **kwargs: Any) -> Any:
         events.waited("equal call", started)
         patience -= ended == "failed"
         if ended == "filled" or not patience:
-            return await lm.acall(*args, **kwargs)
+            return await acall(*args, **kwargs)
     flight = _flights[key] = asyncio.get_running_loop().create_future()
     outcome: Outcome = "cancelled"
     try:
-        result = await lm.acall(*args, **kwargs)
+        result = await acall(*args, **kwargs)
         outcome = "filled"
         return result
     except Exception:

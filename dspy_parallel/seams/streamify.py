@@ -162,6 +162,5 @@ register(
         "litellm.litellm_core_utils.streaming_handler:CustomStreamWrapper.__init__",
         _note_response,
         when=lambda: _responses.get() is not None,
-        optional=True,
     ),
 )

@@ -19,11 +19,24 @@ from typing import Any, Literal, cast
 import wrapt
 
 from ..bridge import in_bridge
-from ..errors import SeamError
+from ..errors import SeamError, described
+from .async_counterparts import await_counterpart, call_in_worker
 from .patches import Patch
-from .twins import await_twin, call_in_worker
+from .releases import is_expected, is_initializing, named, unmet
 
-__all__ = ["Handler", "Seam", "add_seam", "everywhere", "in_thread", "install", "register", "uninstall"]
+__all__ = [
+    "Handler",
+    "Seam",
+    "add_seam",
+    "everywhere",
+    "in_thread",
+    "install",
+    "is_installed",
+    "register",
+    "rows",
+    "seam_of",
+    "uninstall",
+]
 
 Handler = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 """Called as `handler(original, instance, args, kwargs)`; the original is bound to the instance."""
@@ -46,7 +59,10 @@ class Seam:
         handler: Takes the call's place.
         replacement: Instead of a handler: makes the function that replaces the original for good.
         overrides: Whether definitions of the method in subclasses, present and future, are covered too.
-        optional: Whether the target is missing in some supported versions.
+        since: The first release of its package that has the target; of Python, for its own library. Empty: all have it
+            that this package supports. Where it is not to be, the row is for nothing; where it is to be and is missing,
+            `install()` raises: what we cannot patch, we cannot keep our word about.
+        until: The first release that has it no more, or makes no use of it.
         when: Whether the handler takes this call; otherwise the original does.
         layer: Sets apart several rows for one target; later ones wrap the earlier ones.
         part: What it is installed with. Rows of a recording are around all others, whichever came first.
@@ -56,7 +72,8 @@ class Seam:
     handler: Handler | None = None
     replacement: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
     overrides: bool = False
-    optional: bool = False
+    since: str = ""
+    until: str = ""
     when: Callable[[], bool] = in_bridge
     layer: str = ""
     part: Part = "bridge"
@@ -80,10 +97,6 @@ class Seam:
 _MISSING = object()
 _HEAP_TYPE = 1 << 9
 """Py_TPFLAGS_HEAPTYPE: classes made by a class statement have it."""
-
-
-def _is_initializing(module: ModuleType) -> bool:
-    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
 def _inside(owner: Any, name: str, passes: Callable[[Seam], bool]) -> tuple[Any, Callable[[Any], None]]:
@@ -116,6 +129,7 @@ class _Table:
         self._rows: dict[str, Seam] = {}
         self._parts: dict[Part, _Installed] = {"bridge": _Installed(), "recording": _Installed()}
         self._hooked: set[str] = set()
+        self._declared: set[str] = set()
         self._covered: dict[Any, tuple[list[Seam], Callable[[], None]]] = {}
         self._half_imported: list[Seam] = []
         self._lock = threading.RLock()
@@ -128,6 +142,18 @@ class _Table:
                 self._patch_when_imported(seam)
             self._rows[seam.key] = seam
 
+    def rows(self) -> list[Seam]:
+        return list(self._rows.values())
+
+    def find(self, target: str) -> Seam | None:
+        seam = self._rows.get(f"{target}#")
+        is_ours = seam is not None and (target.startswith("dspy.") or target in self._declared)
+        return seam if is_ours else None
+
+    def declare(self, seam: Seam) -> None:
+        self.add(seam)
+        self._declared.add(seam.target)
+
     def is_installed(self, part: Part = "bridge") -> bool:
         return self._parts[part].is_wanted
 
@@ -135,6 +161,14 @@ class _Table:
         wanted = self._parts[part]
         if wanted.is_wanted and not self._half_imported:
             return
+        if not wanted.is_wanted:
+            _check(
+                [
+                    seam
+                    for seam in self.rows()
+                    if seam.part == part and not is_initializing(sys.modules.get(seam.module))
+                ]
+            )
         with self._lock:
             late, self._half_imported = self._half_imported, []
             if not wanted.is_wanted:
@@ -156,12 +190,14 @@ class _Table:
                     uncover()
 
     def _patch_when_imported(self, seam: Seam) -> None:
+        if not is_expected(seam):
+            return
         module = sys.modules.get(seam.module)
         if module is None:
             if seam.module not in self._hooked:
                 self._hooked.add(seam.module)
                 wrapt.register_post_import_hook(self._module_imported, seam.module)
-        elif _is_initializing(module):
+        elif is_initializing(module):
             # Somebody is importing it now: what we want to patch may not be there yet. (The import hook comes too
             # late for a module that has been found already.) The next run() looks again.
             self._half_imported.append(seam)
@@ -171,9 +207,20 @@ class _Table:
     def _module_imported(self, module: Any) -> None:
         with self._lock:
             self._hooked.discard(module.__name__)  # a hook is called once
-            for seam in self._rows.values():
-                if seam.module == module.__name__ and self.is_installed(seam.part):
-                    self._patch(module, seam)
+            ours = [seam for seam in self._rows.values() if seam.module == module.__name__]
+            ours = [seam for seam in ours if self.is_installed(seam.part) and is_expected(seam)]
+            try:
+                _check(ours)
+            except SeamError:
+                # Which ends this import; the next one is to end like that, too. A hook for a module that is there is
+                # called at once.
+                del sys.modules[module.__name__]
+                self._hooked.add(module.__name__)
+                wrapt.register_post_import_hook(self._module_imported, module.__name__)
+                sys.modules[module.__name__] = module
+                raise
+            for seam in ours:
+                self._patch(module, seam)
 
     def _patch(self, module: Any, seam: Seam) -> None:
         patched = self._parts[seam.part].keys
@@ -184,8 +231,6 @@ class _Table:
         for step in path:
             owner = getattr(owner, step, _MISSING)
         if owner is _MISSING or not hasattr(owner, name):
-            if seam.optional:
-                return
             raise SeamError(f"{seam.target} does not exist. Check the name, or the version that is installed.")
         if isinstance(owner, type) and name not in vars(owner):
             definer = next(cls for cls in owner.__mro__ if name in vars(cls))
@@ -272,6 +317,19 @@ class _Table:
             self._wrap(cls, seam.path[-1], seam)
 
 
+def _check(seams: list[Seam]) -> None:
+    """Make sure that all is there that the installed releases are to have.
+
+    Without it, a release that renames a private function takes the effect of `limit()` away, and nobody is told.
+    """
+    if missing := list(dict.fromkeys(unmet(seams))):
+        packages = sorted({named(target.partition(":")[0]) for target in missing})
+        raise SeamError(
+            f"This version of dspy_parallel does not know {', '.join(packages)}: {', '.join(missing)} is missing "
+            "there. Update dspy_parallel, or install an earlier release."
+        )
+
+
 def _stays_around(seam: Seam, other: Seam) -> bool:
     """Whether the other row's patch, which is there, stays around that of this row."""
     return other.part == "recording" != seam.part
@@ -287,14 +345,21 @@ def _carries(value: Any, seam: Seam) -> bool:
 
 
 _table = _Table()
+rows = _table.rows
 install = _table.install
 uninstall = _table.uninstall
+is_installed = _table.is_installed
 
 
 def register(*seams: Seam) -> None:
     """Add rows of our own, before the table is installed."""
     for seam in seams:
         _table.add(seam)
+
+
+def seam_of(function: Any) -> Seam | None:
+    """The row of the bridge's that covers a function: one for DSPy's code, or one that `add_seam()` has added."""
+    return _table.find(f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', '')}")
 
 
 def in_thread(reason: str) -> Handler:
@@ -341,16 +406,26 @@ def add_seam(target: str, awaits: Callable[..., Awaitable[Any]] | None = None) -
         assert asyncio.run(run(lambda: store.load("a"), engine="loop")) == "A"
         ```
     """
-    module, separator, path = target.partition(":")
+    is_text = isinstance(target, str)  # pyright: ignore[reportUnnecessaryIsInstance]
+    module, separator, path = target.partition(":") if is_text else ("", "", "")
+    if awaits is not None and not callable(awaits):
+        raise SeamError(f"The async twin of {target!r} is {described(awaits)}, which cannot be called.")
     if not (separator and all(part.isidentifier() for part in (*module.split("."), *path.split(".")))):
         raise SeamError(f"{target!r} is not of the form 'package.module:function' or 'package.module:Class.method'.")
-    _table.add(Seam(target, in_thread("it blocks and has no async twin") if awaits is None else _awaiting(awaits)))
+    owner: Any = sys.modules.get(module)
+    if owner is not None and not is_initializing(owner):
+        # Also where nothing is installed yet: a row that fails then would fail every installation.
+        for name in path.split("."):
+            owner = getattr(owner, name, _MISSING)
+        if owner is _MISSING:
+            raise SeamError(f"{target} does not exist. Check the name, or the version that is installed.")
+    _table.declare(Seam(target, in_thread("it blocks and has no async twin") if awaits is None else _awaiting(awaits)))
 
 
 def _awaiting(twin: Callable[..., Awaitable[Any]]) -> Handler:
     def handler(original: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # wrapt gives a builtin function's module as its instance
         bound = args if instance is None or isinstance(instance, ModuleType) else (instance, *args)
-        return await_twin(twin, original, twin, bound, kwargs)
+        return await_counterpart(twin, original, twin, bound, kwargs, beside=original)
 
     return handler

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 from dspy import Tool
 from dspy.utils.callback import with_callbacks
 
-from ..bridge import await_, call_in_thread, is_coroutine_function, start
+from ..bridge import await_, call_in_thread, is_called_in_sync, is_coroutine_function, start
+from ..errors import SeamError, described
+from .async_counterparts import is_bypassed
 from .table import Seam, everywhere, register
 
 __all__ = ["loop_safe"]
@@ -34,6 +36,9 @@ def loop_safe(fn: F) -> F:
     Returns:
         The same function.
 
+    Raises:
+        SeamError: If it is nothing that can be marked, such as a bound method.
+
     Example:
         ```python
         import dspy
@@ -46,7 +51,13 @@ def loop_safe(fn: F) -> F:
         assert dspy.Tool(add)(a=1, b=2) == 3
         ```
     """
-    setattr(fn, _MARK, True)
+    try:
+        setattr(fn, _MARK, True)
+    except (AttributeError, TypeError) as exc:
+        raise SeamError(
+            f"loop_safe() was given {described(fn)}, which cannot be marked. Give it the function of a tool, written "
+            "with def."
+        ) from exc
     return fn
 
 
@@ -60,12 +71,12 @@ def _reason(tool: Any) -> str:
 
 
 def _call(original: Callable[..., Any], tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if is_coroutine_function(tool.func):
+    if is_coroutine_function(tool.func) and not is_called_in_sync() and not is_bypassed(original, Tool.acall):
         # The class's own method: one in a subclass may be written as a call of this one. And no guard against
         # recursion as for LMs: an agent may well be its own tool.
         return await_(Tool.acall(tool, *args, **kwargs))
-    if _is_loop_safe(tool.func):
-        return original(*args, **kwargs)
+    if is_coroutine_function(tool.func) or _is_loop_safe(tool.func):
+        return original(*args, **kwargs)  # a patched call of a coroutine function waits in `_run_async_in_sync`
     return call_in_thread(original, args, kwargs, _reason(tool))
 
 
@@ -85,7 +96,7 @@ async def acall(self: Any, **kwargs: Any) -> Any:  # named as the original, in m
     stock, tool = inspect.unwrap(Tool.acall), self.model_copy(update={"func": func})
     if asyncio._get_running_loop() is None:  # on the event loop of another framework
         return await stock(tool, **kwargs)
-    return await start(stock, (tool,), kwargs, "auto")
+    return await start(stock, (tool,), kwargs)
 
 
 _acall_in_thread = with_callbacks(acall)

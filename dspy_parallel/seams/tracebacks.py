@@ -13,28 +13,28 @@ from typing import Any
 
 from .table import Seam, everywhere, register
 
-__all__ = ["hide_own_frames"]
+__all__ = ["PACKAGE", "hide_frames"]
 
-_PACKAGE = Path(__file__).parents[1].as_posix()
-_OWN = (f"{_PACKAGE}/bridge/", f"{_PACKAGE}/seams/")
+PACKAGE = f"{Path(__file__).parents[1].as_posix()}/"
+_OWN = (f"{PACKAGE}bridge/", f"{PACKAGE}seams/")
 
 
-def hide_own_frames(exception: BaseException) -> None:
-    """Take the frames of bridge and seams out of an exception's traceback, and of those that it came from."""
+def hide_frames(exception: BaseException, *of: str) -> None:
+    """Take the frames of some folders out of an exception's traceback, and of those that it came from."""
     todo: list[BaseException | None] = [exception]
     done: set[int] = set()
     while todo:
         current = todo.pop()
         if current is not None and id(current) not in done:
             done.add(id(current))
-            current.__traceback__ = _cleaned(current.__traceback__)
+            current.__traceback__ = _cleaned(current.__traceback__, of)
             todo += [current.__cause__, current.__context__]
 
 
-def _cleaned(traceback: types.TracebackType | None) -> types.TracebackType | None:
+def _cleaned(traceback: types.TracebackType | None, folders: tuple[str, ...]) -> types.TracebackType | None:
     kept = []
     while traceback is not None:
-        if not traceback.tb_frame.f_code.co_filename.replace("\\", "/").startswith(_OWN):
+        if not traceback.tb_frame.f_code.co_filename.replace("\\", "/").startswith(folders):
             kept.append(traceback)
         traceback = traceback.tb_next
     cleaned = None
@@ -46,12 +46,12 @@ def _cleaned(traceback: types.TracebackType | None) -> types.TracebackType | Non
 def _format(original: Callable[..., str], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     for exception in (*args, *kwargs.values()):
         if isinstance(exception, BaseException):
-            hide_own_frames(exception)
+            hide_frames(exception, *_OWN)
     return original(*args, **kwargs)
 
 
 register(
-    Seam("dspy.predict.react:_fmt_exc", _format, optional=True, when=everywhere),
-    Seam("dspy.predict.react:format_error_for_lm", _format, optional=True, when=everywhere),
-    Seam("dspy.predict.react_v2:format_error_for_lm", _format, optional=True, when=everywhere),
+    Seam("dspy.predict.react:_fmt_exc", _format, until="3.3.1", when=everywhere),
+    Seam("dspy.predict.react:format_error_for_lm", _format, since="3.3.1", when=everywhere),
+    Seam("dspy.predict.react_v2:format_error_for_lm", _format, since="3.3.1", when=everywhere),
 )

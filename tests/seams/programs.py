@@ -10,7 +10,8 @@ from typing import Any
 
 import dspy
 
-from dspy_parallel import placement_of, run
+from dspy_parallel import Placement, run
+from dspy_parallel.bridge import start
 
 VERSION = tuple(int(part) for part in dspy.__version__.split(".")[:2])
 
@@ -19,9 +20,8 @@ PATIENCE = 80.0
 
 
 async def on_loop(program: Callable[..., Any], *args: Any) -> Any:
-    """Run a program under engine="auto" as one that has been promoted to the loop."""
-    placement_of(program).state = "loop"
-    return await run(program, *args)
+    """Run a program as engine="auto" does one that may be on the loop."""
+    return await start(program, args, {}, Placement("program", "loop"))
 
 
 async def with_engine(engine: str, program: Callable[..., Any], *args: Any) -> Any:

@@ -68,13 +68,6 @@ def test_a_loop_of_its_own_needs_a_thread(way: Callable[..., Any]) -> None:
     gc.collect()
 
 
-def test_anyio_run_below_anyio_run() -> None:
-    async def main() -> Any:
-        return [await with_engine(engine, lambda: anyio.run(reply)) for engine in ("auto", "thread")]
-
-    assert anyio.run(main) == ["reply", "reply"]
-
-
 def test_what_a_nested_loop_sets_stays_there() -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 

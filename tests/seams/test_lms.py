@@ -10,14 +10,14 @@ import sys
 import textwrap
 import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
-from dspy.utils import DummyLM
 
-from dspy_parallel import async_module, run
+from dspy_parallel import run, run_sync
 from dspy_parallel.errors import ThreadRequiredError
 from dspy_parallel.testing import LMServer
 from tests.seams.programs import VERSION, Meeting, alone, outcome, together
@@ -37,10 +37,10 @@ def an_lm(server: LMServer, **options: Any) -> dspy.LM:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def warm(module_server: LMServer) -> None:
+def warm(shared_server: LMServer) -> None:
     """First imports and first connections take long, and are not what is tested."""
     for parameters in ENGINES:
-        an_lm(module_server, **parameters.values[0])("hello")
+        an_lm(shared_server, **parameters.values[0])("hello")
 
 
 def _reply(text: str) -> Any:
@@ -62,32 +62,6 @@ def test_lm_calls_overlap(server: LMServer, options: dict[str, Any], engine: str
     assert server.stats().peak_in_flight == 5
     assert bridged == [lm(f"question {n}") for n in range(5)]
     assert len(lm.history) == 10
-
-
-def test_predictors_in_a_module_overlap_and_keep_history_and_usage(server: LMServer) -> None:
-    class Ask(dspy.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.ask = dspy.ChainOfThought("question -> answer")
-
-        def forward(self, question: str) -> Any:
-            return self.ask(question=question)
-
-    async_module(engine="loop")(Ask)
-    programs = [Ask() for _ in range(4)]
-    lm = an_lm(server)
-    with dspy.context(lm=lm, track_usage=True):
-        plain = [program(question=f"q{n}") for n, program in enumerate(programs)]
-        server.configure(gate=4)
-
-        async def main() -> list[Any]:
-            return await asyncio.gather(*(p.acall(question=f"q{n}") for n, p in enumerate(programs)))
-
-        bridged = asyncio.run(main())
-    assert [b.toDict() for b in bridged] == [p.toDict() for p in plain]
-    assert [b.get_lm_usage() for b in bridged] == [p.get_lm_usage() for p in plain]
-    assert all(b.get_lm_usage() for b in bridged)
-    assert [len(p.history) for p in programs] == [2, 2, 2, 2]
 
 
 @pytest.mark.parametrize("options", ENGINES)
@@ -241,16 +215,6 @@ def _canonical(lm15: Any, text: str) -> Any:
     return lm15.Response(id="r", model="model", message=message, finish_reason="stop", usage=lm15.Usage())
 
 
-@pytest.mark.parametrize("engine", ["loop", "auto", "thread"])
-def test_dummy_lm_works_on_every_engine(engine: str) -> None:
-    def program() -> Any:
-        with dspy.context(lm=DummyLM([{"answer": "one"}, {"answer": "two"}])):
-            predict = dspy.Predict("question -> answer")
-            return [predict(question="q").answer, predict(question="q").answer]
-
-    assert alone(program, engine=engine) == ["one", "two"]
-
-
 @pytest.mark.parametrize("engine", ["loop", "auto"])
 def test_an_lm_that_calls_an_lm(server: LMServer, engine: str) -> None:
     inner = an_lm(server, cache=True)
@@ -307,19 +271,21 @@ def test_the_first_import_of_litellm_is_not_on_the_loop() -> None:
     with LMServer() as server:
         lm = dspy.LM("openai/test-model", cache=False, **server.lm_kwargs(), **options)
         async def main():
-            beats, stop = [], asyncio.Event()
-            async def beat():
-                while not stop.is_set():
-                    await asyncio.sleep(0.01)
-                    beats.append(1)
-            task = asyncio.create_task(beat())
             await asyncio.gather(*(run(lm, f"hello {n}", engine="loop") for n in range(3)))
-            stop.set()
-            await task
-            return len(beats)
-        beats = asyncio.run(main())
+        asyncio.run(main())
     # LiteLLM itself imports a provider's settings when it is first asked for them: a handful of small modules.
     assert where.count(threading.main_thread()) * 10 < len(where), where
-    assert beats > 20, beats
     """
     subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)], cwd=ROOT, check=True, timeout=280)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_one_lm_on_many_loops(server: LMServer) -> None:
+    """Connection pools belong to an event loop; an LM outlives many, in any thread."""
+    lm = dspy.LM("openai/test-model", cache=False, **server.lm_kwargs())
+    on_a_fresh_loop = lambda _: asyncio.run(run(lm, "hello", engine="loop"))  # noqa: E731
+    replies = [lm("hello"), *map(on_a_fresh_loop, range(3))]
+    with ThreadPoolExecutor(3) as pool:
+        replies += pool.map(on_a_fresh_loop, range(3))
+    replies += [run_sync(lm, "hello", engine="loop") for _ in range(3)]
+    assert replies == [replies[0]] * 10

@@ -18,8 +18,9 @@ from typing import Any
 import cloudpickle
 import dspy
 import pytest
+from dspy.utils import DummyLM
 
-from dspy_parallel import seams
+from dspy_parallel import async_module, seams
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -121,3 +122,24 @@ def test_a_class_pickled_by_value_takes_its_own_method_along(tmp_path: Path) -> 
     for program in (write, read):
         command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "pickle")]
         subprocess.run(command, cwd=ROOT, check=True, timeout=100)
+
+
+def test_nothing_is_stored_on_instances() -> None:
+    """DSPy deep-copies and pickles those."""
+
+    class Program(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.predict = dspy.Predict("question -> answer")
+            self.tool = dspy.Tool(len, name="len")
+
+        def forward(self, question: str) -> Any:
+            return self.predict(question=question)
+
+    program = async_module(Program())
+    program.predict.lm = lm = DummyLM([{"answer": "a"}] * 3)
+    assert asyncio.run(program.acall(question="q")).answer == "a"
+    ours = ("wrapt", "dspy_parallel")
+    for instance in (program, program.predict, program.tool, lm):
+        assert [value for value in vars(instance).values() if type(value).__module__.startswith(ours)] == []
+    assert asyncio.run(copy.deepcopy(program).acall(question="q")).answer == "a"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import importlib
+import re
 import subprocess
 import sys
 import textwrap
@@ -13,18 +16,22 @@ import types
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dspy
 import pytest
 
-from dspy_parallel import add_seam, run, seams
+from dspy_parallel import add_seam, limit, limit_all, run, seams
 from dspy_parallel.bridge import in_bridge
 from dspy_parallel.errors import SeamError, ThreadRequiredError
+from dspy_parallel.seams import table
 from dspy_parallel.seams.patches import Patch
+from dspy_parallel.seams.releases import is_expected, is_there, release_of
 from dspy_parallel.seams.table import Seam, _table
 from tests.seams.programs import alone, together
+from tests.support.children import run_child
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,14 +108,93 @@ def test_installing_twice_patches_once() -> None:
     assert type(patch) is types.FunctionType
 
 
-def test_every_row_finds_its_target() -> None:
-    """Rows that this version of DSPy does not have are marked optional, or name a module that it does not have."""
-    missing = [
-        row.target
-        for row in _table._rows.values()
-        if row.module in sys.modules and row.key not in _table._parts[row.part].keys and not row.optional
-    ]
-    assert missing == []
+def test_every_row_says_which_releases_have_its_target() -> None:
+    """Those that are to have it do, and those that are not do not: for each release that this suite runs with."""
+    wrong = []
+    for row in table.rows():
+        with contextlib.suppress(ImportError):
+            importlib.import_module(row.module)
+        expected, there = is_expected(row), row.module in sys.modules and is_there(row.target)
+        if row.part == "bridge" and row.module in sys.modules and expected != (row.key in _table._parts[row.part].keys):
+            wrong.append((row.target, "is not patched" if expected else "is patched"))
+        if (
+            expected != there
+            and not (there and row.until)
+            and (row.module in sys.modules or release_of(row.module) is not None)
+        ):
+            wrong.append((row.target, "is missing" if expected else "is there"))
+    assert wrong == []
+
+
+class Known(NamedTuple):
+    target: str
+    since: str = ""
+    until: str = ""
+
+
+def test_what_a_release_is_to_have() -> None:
+    python, dspy_release = ".".join(map(str, sys.version_info[:2])), version("dspy")
+    for known, expected in (
+        (Known("dspy:x"), True),
+        (Known("dspy:x", since="3"), True),
+        (Known("dspy:x", since=dspy_release), True),
+        (Known("dspy:x", since="99.1"), False),
+        (Known("dspy:x", until="99"), True),
+        (Known("dspy:x", until=dspy_release), False),
+        (Known("asyncio:x", since=python), True),
+        (Known("asyncio:x", until=python), False),
+        (Known("no_such_package:x"), True),
+        (Known("no_such_package:x", since="1"), False),
+    ):
+        assert is_expected(known) is expected, known
+
+
+RENAMED = [
+    row.target for row in table.rows() if row.layer == "limit" and row.module.startswith("dspy.") and is_expected(row)
+]
+
+
+@pytest.mark.parametrize("target", RENAMED)
+def test_a_limit_is_never_off_in_silence(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release that renames a function, or a module, is one clear error, before the first call and at each."""
+    module, _, path = target.partition(":")
+    *owner, name = path.split(".")
+    holder: Any = importlib.import_module(module)
+    for step in owner:
+        holder = getattr(holder, step)
+    lm = dspy.LM("openai/any")
+    seams.uninstall()
+    monkeypatch.delattr(holder, name)
+    for call in (lambda: limit(lm, max_in_flight=3), lambda: limit_all(max_in_flight=3), seams.install):
+        with pytest.raises(SeamError, match=rf"does not know dspy {re.escape(version('dspy'))}: {target} is missing"):
+            call()  # type: ignore[no-untyped-call]
+        assert not vars(lm).get("_dspy_parallel_limit")
+    monkeypatch.undo()
+    seams.install()
+
+
+def test_a_module_that_comes_without_what_is_patched() -> None:
+    """Whoever imports it is told, each time; and so is who looks for it, if there is no such module any more."""
+    program = """
+    import sys, pathlib, tempfile
+    import dspy, pytest
+    from dspy_parallel import SeamError, seams
+    from dspy_parallel.seams.table import Seam, everywhere, register
+    import importlib, litellm
+    folder = pathlib.Path(litellm.__path__[0])
+    litellm.__path__.append(tempfile.mkdtemp())
+    pathlib.Path(litellm.__path__[1], "renamed_here.py").write_text("other = 1")
+    register(Seam("litellm.renamed_here:name", lambda *_: None, when=everywhere))
+    seams.install()
+    for _ in range(3):
+        with pytest.raises(SeamError, match="litellm.renamed_here:name is missing"):
+            importlib.import_module("litellm.renamed_here")
+    seams.uninstall()
+    register(Seam("litellm.moved_here:name", lambda *_: None, when=everywhere))
+    with pytest.raises(SeamError, match="litellm.moved_here:name is missing"):
+        seams.install()
+    """
+    run_child(program)
 
 
 def test_a_module_imported_later_is_patched_when_it_comes() -> None:

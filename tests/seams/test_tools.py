@@ -6,12 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import gc
-import select
 import sys
 import textwrap
 import threading
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ import pytest
 from dspy.utils import DummyLM
 from dspy.utils.callback import BaseCallback
 
-from dspy_parallel import async_module, in_bridge, loop_safe, placement_of, run, seams
+from dspy_parallel import async_module, gather, in_bridge, loop_safe, run, seams
 from dspy_parallel.errors import ThreadRequiredError
 from tests.seams.programs import PATIENCE, Blocker, Meeting, alone, outcome, together, with_engine
 
@@ -55,15 +52,67 @@ def test_an_async_tool_is_awaited_on_the_programs_loop(engine: str, conversion: 
     assert asyncio.run(main()) == (4, True)
 
 
-def test_outside_the_bridge_conversion_is_as_ever() -> None:
+class Session:
+    """What an MCP session does: a task on its maker's loop answers."""
+
+    def __init__(self) -> None:
+        self.requests: asyncio.Queue[Any] = asyncio.Queue()
+        self.reader = asyncio.get_running_loop().create_task(self.read())
+
+    async def read(self) -> None:
+        while True:
+            n, future = await self.requests.get()
+            future.get_loop().call_soon_threadsafe(future.set_result, 2 * n)
+
+    async def double(self, n: int) -> int:
+        future = asyncio.get_running_loop().create_future()
+        self.requests.put_nowait((n, future))
+        return await future  # type: ignore[no-any-return]
+
+
+def doubling(tool: dspy.Tool, way: str) -> dspy.Module:
+    class Doubling(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = dspy.Predict("q -> a"), dspy.Predict("q -> a")
+
+        def forward(self, q: str) -> Any:
+            return [self.one(q=q).a, self.other(q=q).a, outcome(lambda: tool(n=2))]
+
+    return (async_module(overlap=True)(Doubling) if way == "overlap" else Doubling)()
+
+
+def called_in_sync(tool: dspy.Tool, way: str, conversion: bool) -> Any:
+    """What a plain call and several at once give; with the way "stock", these are made one after the other."""
+    program, calls = doubling(tool, way), [lambda: outcome(lambda: tool(n=2))] * 3
+    if way == "stock":
+        seams.uninstall()
+    with dspy.context(lm=DummyLM([{"a": "yes"}] * 9), allow_tool_async_sync_conversion=conversion):
+        return program(q="?"), [call() for call in calls] if way == "stock" else gather(*calls)
+
+
+@pytest.mark.parametrize("conversion", [True, False])
+def test_under_a_sync_caller_an_async_tool_gets_what_dspy_gives_it(conversion: bool) -> None:
+    """Awaited elsewhere than on its loop, which the caller blocks, it would never end."""
+
+    async def main(way: str) -> Any:
+        session = Session()
+        try:
+            return called_in_sync(dspy.Tool(session.double), way, conversion)
+        finally:
+            session.reader.cancel()
+
+    stock = asyncio.run(main("stock"))
+    assert asyncio.run(main("overlap")) == stock
+    assert stock[1][0][0] in (ValueError, RuntimeError)
+
+
+@pytest.mark.parametrize("conversion", [True, False])
+def test_a_plain_sync_call_converts_async_tools_as_dspy_does(conversion: bool) -> None:
     tool = dspy.Tool(double)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the coroutine that DSPy drops
-        with pytest.raises(ValueError, match="async tool"):
-            tool(n=2)
-        gc.collect()
-    with dspy.context(allow_tool_async_sync_conversion=True):
-        assert tool(n=2) == 4
+    stock, _ = called_in_sync(tool, "stock", conversion)
+    assert called_in_sync(tool, "overlap", conversion)[0] == stock
+    assert (stock[2] == ("value", 4)) == conversion
 
 
 def test_sync_tools_run_in_threads_and_keep_the_bridge() -> None:
@@ -146,70 +195,12 @@ class Log(BaseCallback):
         self.events.append(("end", outputs, type(exception)))
 
 
-def test_callbacks_are_called_once_and_in_order() -> None:
-    def sync_double(n: int) -> int:
-        return 2 * n
-
-    tools = dspy.Tool(sync_double), dspy.Tool(double)
-
-    def program() -> Any:
-        log = Log()
-        with dspy.context(callbacks=[log], allow_tool_async_sync_conversion=True):
-            for n, tool in enumerate(tools):
-                tool(n=n)
-        return log.events
-
-    assert alone(program) == program()
-
-
-def test_tools_that_call_programs_that_call_tools() -> None:
-    meeting = Meeting(2)
-
-    def innermost(n: int) -> int:
-        meeting.wait()
-        return n + 1
-
-    class Inner(dspy.Module):
-        def forward(self, n: int) -> int:
-            return dspy.Tool(innermost)(n=n) + dspy.Tool(double)(n=n)
-
-    inner = Inner()
-
-    def middle(n: int) -> int:
-        return inner(n=n)
-
-    def program(n: int) -> int:
-        return dspy.Tool(middle)(n=n)
-
-    assert together(program, 2) == [1, 4]
-
-
 def test_an_async_tool_may_lead_back_to_itself() -> None:
     async def countdown(n: int) -> list[int]:
         return [n, *(tool(n=n - 1) if n else [])]
 
     tool = dspy.Tool(countdown)
     assert alone(lambda: tool(n=3), engine="loop") == [3, 2, 1, 0]
-
-
-def test_a_tool_that_blocks_is_no_reason_to_stay_in_threads() -> None:
-    """On the loop it has a thread of its own: what it does there is not the program's."""
-
-    def block(n: int) -> int:
-        select.select([], [], [], 0.15)
-        return n
-
-    tool = dspy.Tool(block)
-
-    def program() -> Any:
-        return tool(n=1)
-
-    async def main() -> str:
-        while (state := placement_of(program).state) == "probation":
-            assert await asyncio.gather(*(run(program) for _ in range(10))) == [1] * 10
-        return state
-
-    assert asyncio.run(asyncio.wait_for(main(), PATIENCE)) == "loop", placement_of(program)
 
 
 def awaited(where: str, program: Any) -> Any:

@@ -21,7 +21,7 @@ from ..bridge.kernel import current_greenlet_program
 from ..errors import ThreadRequiredError
 
 # Before ours, whose rows are to be around theirs.
-from . import interpreters, tools  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from . import code_interpreters, tools  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from .table import Seam, register
 
 __all__ = ["Carried", "callers", "callers_outside", "carry", "carrying", "is_carrying", "leaving"]
@@ -51,7 +51,7 @@ def _is_called_by_dspy() -> bool:
         return False
     cls = type(running[-1])
     definer = next((base for base in cls.__mro__ if "forward" in vars(base)), cls)
-    return definer.__module__.partition(".")[0] == "dspy"
+    return str(definer.__module__).partition(".")[0] == "dspy"
 
 
 def _is_strict() -> bool:
@@ -144,8 +144,8 @@ def _with_reward(original: Callable[..., Any], module: Any, args: tuple[Any, ...
                 module.reward_fn = rewarding.fn
 
 
-def _row(target: str, handler: Callable[..., Any], *, optional: bool = False) -> Seam:
-    return Seam(target, handler, optional=optional, when=is_carrying, layer="swallowing")
+def _row(target: str, handler: Callable[..., Any], *, since: str = "") -> Seam:
+    return Seam(target, handler, since=since, when=is_carrying, layer="tunnel")
 
 
 register(
@@ -155,6 +155,6 @@ register(
     _row("dspy.adapters.types.tool:Tool.acall", _acall),
     _row("dspy.predict.best_of_n:BestOfN.forward", _with_reward),
     _row("dspy.predict.refine:Refine.forward", _with_reward),
-    _row("dspy.primitives.python_interpreter:PythonInterpreter.execute", carrying, optional=True),
-    _row("dspy.primitives.local_interpreter:LocalInterpreter.execute", carrying, optional=True),
+    _row("dspy.primitives.python_interpreter:PythonInterpreter.execute", carrying),
+    _row("dspy.primitives.local_interpreter:LocalInterpreter.execute", carrying, since="3.4"),
 )

@@ -8,6 +8,7 @@ waiting for them takes no thread.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any
 from ..bridge import await_, in_bridge
 from .table import Seam, in_thread, register
 
-__all__: list[str] = []
+__all__ = ["BridgedEvent"]
 
 
 Tell = Callable[..., None]
@@ -63,7 +64,7 @@ def _result(original: Callable[..., Any], future: Any, args: tuple[Any, ...], kw
     return original(*args, **kwargs) if future.done() else original(timeout=0)
 
 
-class _Event(threading.Event):
+class BridgedEvent(threading.Event):
     """What `as_completed()` and `wait()` wait for inside the bridge."""
 
     def __init__(self) -> None:
@@ -71,6 +72,7 @@ class _Event(threading.Event):
         self._told: list[Tell] = []
 
     def set(self) -> None:
+        """See `threading.Event`."""
         super().set()
         for tell in list(self._told):
             tell()
@@ -81,6 +83,7 @@ class _Event(threading.Event):
             tell()
 
     def wait(self, timeout: float | None = None) -> bool:
+        """See `threading.Event`; a bridged program is suspended."""
         if self.is_set() or not in_bridge() or (timeout is not None and timeout <= 0):
             return super().wait(timeout)
         _wait(self._subscribe, self._told.remove, timeout)
@@ -90,7 +93,39 @@ class _Event(threading.Event):
 def _make_waiter(original: Callable[..., Any], waiter: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """`as_completed` and `wait` are mostly imported by name; what they make inside is not."""
     original(*args, **kwargs)
-    waiter.event = _Event()
+    waiter.event = BridgedEvent()
+
+
+_joined: dict[threading.Thread, list[Tell]] = {}
+"""Threads whose end somebody waits for, and whom to tell."""
+_lock = threading.Lock()
+
+
+def _tell_of_end(thread: threading.Thread) -> None:
+    thread.join()  # outside of the bridge: the original
+    with _lock:
+        told = _joined.pop(thread)
+    for tell in told:
+        tell()
+
+
+def _subscribe(thread: threading.Thread, tell: Tell) -> None:
+    """Threads tell nobody that they end, so that one more waits for each that is joined, however often that is.
+
+    A worker of the bridge would not do: a cancelled program would have to wait until it comes back.
+    """
+    with _lock:
+        is_first = thread not in _joined
+        _joined.setdefault(thread, []).append(tell)
+    if is_first:
+        threading.Thread(target=_tell_of_end, args=(thread,), daemon=True, name="dspy-parallel-join").start()
+
+
+def _unsubscribe(thread: threading.Thread, tell: Tell) -> None:
+    with _lock:
+        told = _joined.get(thread, [])
+        if tell in told:
+            told.remove(tell)
 
 
 def _join(original: Callable[..., Any], thread: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -99,16 +134,8 @@ def _join(original: Callable[..., Any], thread: Any, args: tuple[Any, ...], kwar
         timeout is None or (isinstance(timeout, (int, float)) and timeout > 0)
     ):
         return original(*args, **kwargs)
-
-    async def wait() -> None:
-        # Threads tell nobody that they end. Those of an executor do so at once when it is left.
-        pause, left = 0.0005, float("inf") if timeout is None else timeout
-        while left > 0 and thread.is_alive():
-            await asyncio.sleep(min(pause, left))
-            left, pause = left - pause, min(pause * 2, 0.02)
-
     if thread.is_alive():
-        await_(wait())
+        _wait(partial(_subscribe, thread), partial(_unsubscribe, thread), timeout)
     return original(timeout=0) if thread.is_alive() else original()
 
 
@@ -116,6 +143,16 @@ register(
     Seam("dspy.utils.parallelizer:ParallelExecutor.execute", in_thread("dspy.Parallel waits for its threads")),
     Seam("concurrent.futures._base:Future.result", _result),
     Seam("concurrent.futures._base:Future.exception", _result),
-    Seam("concurrent.futures._base:_Waiter.__init__", _make_waiter, optional=True),
+    Seam("concurrent.futures._base:_Waiter.__init__", _make_waiter),
     Seam("threading:Thread.join", _join),
 )
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _joined.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -39,5 +39,5 @@ def _is_open() -> bool:
 register(
     Seam("dspy.clients.base_lm:BaseLM.update_history", _record, when=_is_open, layer="own"),
     # DSPy 3.4: clients that are no LMs.
-    Seam("dspy.clients.typesafe:record_history", _record, when=_is_open, layer="own", optional=True),
+    Seam("dspy.clients.typesafe:record_history", _record, when=_is_open, layer="own", since="3.4"),
 )

@@ -17,7 +17,7 @@ from dspy.utils.usage_tracker import UsageTracker
 
 from .table import Seam, register
 
-__all__ = ["Branch", "merge"]
+__all__ = ["ForkedSettings", "merge"]
 
 SETTING = "dspy_parallel_branch"
 
@@ -25,7 +25,7 @@ Noted = tuple[dict[str, Any], list[list[dict[str, Any]]]]
 """A history entry, and the lists that it was appended to."""
 
 
-class Branch:
+class ForkedSettings:
     """One run's own trace, usage and history, in a copy of the caller's context.
 
     Args:
@@ -66,7 +66,7 @@ class Branch:
         return self._notes
 
 
-def merge(branches: Iterable[Branch], dropped: Iterable[Branch] = ()) -> None:
+def merge(branches: Iterable[ForkedSettings], dropped: Iterable[ForkedSettings] = ()) -> None:
     """Make trace, usage and history what they were, had the branches run one after the other, and the dropped never."""
     ranks: dict[int, int] = {}
     lists: dict[int, list[dict[str, Any]]] = {}
@@ -126,5 +126,5 @@ def _is_noted() -> bool:
 
 register(
     Seam("dspy.clients.base_lm:BaseLM.update_history", _record, when=_is_noted, layer="branches"),
-    Seam("dspy.clients.typesafe:record_history", _record, when=_is_noted, layer="branches", optional=True),
+    Seam("dspy.clients.typesafe:record_history", _record, when=_is_noted, layer="branches", since="3.4"),
 )

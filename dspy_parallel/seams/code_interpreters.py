@@ -52,11 +52,11 @@ def _in_turn(original: Callable[..., Any], interpreter: Any, args: tuple[Any, ..
 
 register(
     *(
-        Seam(f"dspy.primitives.python_interpreter:PythonInterpreter.{method}", _in_turn, optional=True)
-        for method in ("execute", "start", "shutdown")
+        Seam(f"dspy.primitives.python_interpreter:PythonInterpreter.{method}", _in_turn, since=since)
+        for method, since in (("execute", ""), ("start", "3.1.2"), ("shutdown", ""))
     ),
     *(
-        Seam(f"dspy.primitives.local_interpreter:LocalInterpreter.{method}", in_thread(_REASON), optional=True)
+        Seam(f"dspy.primitives.local_interpreter:LocalInterpreter.{method}", in_thread(_REASON), since="3.4")
         for method in ("execute", "start", "shutdown")
     ),
 )

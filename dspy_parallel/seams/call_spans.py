@@ -44,11 +44,18 @@ def _name_of_module(module: Any, parent: OpenSpan | None) -> str:
         parent = parent.parent
     owner = parent.owner if parent is not None else None
     name = _name_in(owner, module)
-    if name is None and isinstance(owner, dspy.Module):
-        # Overlap calls the predictor of a part directly.
-        found = (f"{part}.{name}" for part, value in vars(owner).items() if (name := _name_in(value, module)))
-        name = next(found, None)
+    if name is None and parent is not None and isinstance(owner, dspy.Module):
+        name = _names_below(parent.recording, owner).get(id(module))
     return name or type(module).__name__
+
+
+def _names_below(recording: Any, owner: Any) -> dict[int, str]:
+    """What a program's predictors are called, however deep they are: overlap calls them directly."""
+    known: dict[int, dict[int, str]] = vars(recording).setdefault("names", {})
+    if id(owner) not in known:
+        named = owner.named_predictors()
+        known[id(owner)] = {id(predictor): name.removesuffix(".predict") for name, predictor in named}
+    return known[id(owner)]
 
 
 def _name_in(owner: Any, module: Any) -> str | None:
@@ -190,6 +197,16 @@ def _cache_get(original: Callable[..., Any]) -> Callable[..., Any]:
     return get
 
 
+def _count_tokens(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    # `update_history(entry)`, which DSPy calls also where no history is kept
+    entry = kwargs.get("entry", args[-1] if args else None)
+    usage = entry.get("usage") if isinstance(entry, dict) else None
+    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+    if isinstance(tokens, int):
+        events.note("lm", tokens=tokens)
+    return original(*args, **kwargs)
+
+
 # --- Threads
 
 
@@ -210,13 +227,14 @@ def _brings_context(fn: Any) -> bool:
     return type(fn) is partial and type(getattr(fn.func, "__self__", None)) is Context
 
 
-def _row(target: str, handler: Handler, *, overrides: bool = False) -> Seam:
-    return Seam(target, handler, overrides=overrides, optional=True, when=_is_recorded, layer=_PART, part=_PART)
+def _row(target: str, handler: Handler, *, overrides: bool = False, since: str = "") -> Seam:
+    return Seam(target, handler, overrides=overrides, since=since, when=_is_recorded, layer=_PART, part=_PART)
 
 
 def _plain(target: str, replacement: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Seam:
     """For what users neither subclass nor pickle: a plain function costs a third of a patch."""
-    return Seam(target, replacement=replacement, optional=True, layer=_PART, part=_PART)
+    since = "3.4" if target.startswith(_LM15) else ""
+    return Seam(target, replacement=replacement, since=since, layer=_PART, part=_PART)
 
 
 def _waits(target: str, name: str) -> Seam:
@@ -230,10 +248,11 @@ register(
     _row("dspy.primitives.module:Module.acall", _async(_begin_module)),
     _row("dspy.clients.base_lm:BaseLM.__call__", _sync(_begin_lm), overrides=True),
     _row("dspy.clients.base_lm:BaseLM.acall", _async(_begin_lm), overrides=True),
-    _row("dspy.clients.typesafe:TypeSafe.__call__", _sync(_begin_lm)),
-    _row("dspy.clients.typesafe:TypeSafe.acall", _async(_begin_lm)),
+    _row("dspy.clients.typesafe:TypeSafe.__call__", _sync(_begin_lm), since="3.4"),
+    _row("dspy.clients.typesafe:TypeSafe.acall", _async(_begin_lm), since="3.4"),
     _row("dspy.adapters.types.tool:Tool.__call__", _sync(_begin_tool)),
     _row("dspy.adapters.types.tool:Tool.acall", _async(_begin_tool)),
+    _row("dspy.clients.base_lm:BaseLM.update_history", _count_tokens),
     _plain("dspy.clients.cache:Cache.get", _cache_get),
     _plain("concurrent.futures.thread:ThreadPoolExecutor.submit", _submit),
     # DSPy's own engine, from 3.4 on

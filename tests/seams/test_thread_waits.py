@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import io
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from typing import Any
@@ -13,10 +14,20 @@ import dspy
 import pytest
 from dspy.utils import DummyLM
 
-from dspy_parallel import async_module, placement_of, run
+from dspy_parallel import run
 from dspy_parallel.errors import ThreadRequiredError
 from dspy_parallel.testing import LMServer
-from tests.seams.programs import PATIENCE, VERSION, Blocker, Meeting, alone, outcome, same_as_sync, together
+from tests.seams.programs import (
+    PATIENCE,
+    VERSION,
+    Blocker,
+    Meeting,
+    alone,
+    outcome,
+    same_as_sync,
+    together,
+    with_engine,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -162,37 +173,6 @@ def test_a_wait_for_a_future_can_be_cancelled() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_joining_a_thread(engine: str) -> None:
-    blocker = Blocker()
-
-    async def main() -> Any:
-        def program() -> Any:
-            thread = threading.Thread(target=blocker.block)
-            thread.start()
-            thread.join(0.01)
-            waited = thread.is_alive()
-            thread.join()
-            return (
-                waited,
-                thread.is_alive(),
-                outcome(threading.Thread().join)[0],
-                outcome(threading.current_thread().join)[0],
-            )
-
-        relief = asyncio.create_task(_after(0.2, blocker))
-        result = await run(program, engine=engine)  # type: ignore[arg-type]
-        await relief
-        return result
-
-    assert asyncio.run(asyncio.wait_for(main(), PATIENCE)) == (True, False, RuntimeError, RuntimeError)
-
-
-async def _after(seconds: float, blocker: Blocker) -> None:
-    await asyncio.sleep(seconds)
-    await blocker.relieve()
-
-
 class Ask(dspy.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -260,38 +240,77 @@ def test_parallel_in_parallel(engine: str) -> None:
     assert alone(program, engine=engine) == program() == [["a", "a"]] * 2
 
 
-def test_a_decorated_module_in_a_plain_parallel() -> None:
-    """Outside the bridge nothing has changed."""
-    async_module(Ask)
-    with dspy.context(lm=DummyLM([{"answer": "a"}] * 4)):
-        examples = [dspy.Example(question="q").with_inputs("question")] * 3
-        assert [result.answer for result in Ask().batch(examples, disable_progress_bar=True)] == ["a"] * 3
+def helpers() -> int:
+    """Threads that wait for other threads to end."""
+    return sum(thread.name == "dspy-parallel-join" for thread in threading.enumerate())
 
 
-def test_a_raw_executor_sees_the_settings_that_it_sees_in_sync_code() -> None:
-    """DSPy's context does not reach an executor's threads; that is so with and without the bridge."""
+def test_a_program_that_joins_can_be_cancelled() -> None:
+    """At once, though the thread goes on."""
+    blocker = Blocker()
+    thread = threading.Thread(target=blocker.block)
+
+    async def main() -> None:
+        task = asyncio.create_task(run(lambda: thread.join(), engine="loop"))
+        await asyncio.to_thread(blocker.entered.wait, PATIENCE)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    thread.start()
+    asyncio.run(main())
+    assert thread.is_alive()
+    blocker.leave.set()
+    thread.join()
+
+
+def test_a_bar_that_another_executor_has_cleared() -> None:
+    """DSPy clears tqdm's bars when an executor starts; tqdm takes its own out of the set that it has put it into."""
+    import tqdm
+
+    for begin in (tqdm.tqdm, tqdm.std.tqdm):
+        bar = begin.__new__(begin)
+        begin._instances.clear()
+        bar.__init__(total=3, disable=True)
+        assert bar not in begin._instances
+    with tqdm.tqdm(total=1, file=io.StringIO()) as shown:
+        assert shown in tqdm.tqdm._instances
+
+
+@pytest.mark.parametrize("engine", ["auto", "thread"])
+def test_a_crowd_of_executors(engine: str) -> None:
+    """The first bars of a process, all at the same time."""
 
     def program() -> Any:
-        with dspy.context(lm=DummyLM([{"answer": "a"}] * 4)), ThreadPoolExecutor(1) as executor:
-            return executor.submit(lambda: dspy.settings.lm is None).result()
+        examples = [dspy.Example(question="q").with_inputs("question")] * 2
+        return [result.answer for result in Ask().batch(examples, num_threads=2, disable_progress_bar=True)]
 
-    assert same_as_sync(program, engine="loop") == same_as_sync(program, engine="thread")
-
-
-def test_concurrent_futures_outside_the_bridge() -> None:
-    with ThreadPoolExecutor(1) as executor:
-        future = executor.submit(lambda: 1)
-        assert concurrent.futures.wait([future]).done == {future}
-        assert future.result() == 1
+    with dspy.context(lm=DummyLM([{"answer": "a"}] * 100)):
+        assert together(program, 16, engine=engine) == [["a", "a"]] * 16
 
 
-def test_waiting_for_an_executor_is_no_reason_to_stay_in_threads() -> None:
-    """Executors have locks of their own, which the program does not hold."""
+@pytest.mark.parametrize("engine", ENGINES)
+def test_join_is_woken_by_the_threads_end(engine: str) -> None:
+    """Which a task of the same loop brings about; who joins often, with timeouts, leaves one helper only."""
+    blocker = Blocker()
+    before = helpers()
 
-    def program() -> list[int]:
-        with ThreadPoolExecutor(2) as executor:
-            return list(executor.map(abs, range(-2, 0)))
+    def program() -> Any:
+        thread = threading.Thread(target=blocker.leave.wait, args=(PATIENCE,))
+        thread.start()
+        for _ in range(5):
+            thread.join(0.001)
+        waited, more = thread.is_alive(), helpers() - before
+        blocker.entered.set()
+        thread.join()
+        refused = outcome(threading.Thread().join)[0], outcome(threading.current_thread().join)[0]
+        return waited, more <= 1, thread.is_alive(), *refused
 
-    for _ in range(2):
-        assert asyncio.run(run(program)) == [2, 1]
-    assert placement_of(program).state != "thread", placement_of(program).reason
+    async def main() -> Any:
+        relief = asyncio.create_task(blocker.relieve())
+        result = await with_engine(engine, program)
+        await relief
+        return result
+
+    assert asyncio.run(asyncio.wait_for(main(), PATIENCE)) == (True, True, False, RuntimeError, RuntimeError)

@@ -8,7 +8,6 @@ does not look at every future each time one of them is done.
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections import deque
 from collections.abc import Callable, Set
 from concurrent.futures import FIRST_COMPLETED, Executor, Future
@@ -18,25 +17,29 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from .. import events
-from ..bridge import Engine, Flight, Launch, serving_loop
-from ..bridge.placement import _key, _name
-from .executors import _Event
+from ..bridge import Job, Placement, TaskPool, serving_loop
 from .table import Seam, register
+from .thread_waits import BridgedEvent
 
 __all__ = ["LoopExecutor", "use_loop"]
 
-_engine: Engine | None = None
-"""What items run on; None: in DSPy's threads."""
+Place = Callable[..., Placement]
+
+_place: Place | None = None
+"""Tells where an item's program runs; None: in DSPy's threads."""
 
 
-def use_loop(engine: Engine | None) -> None:
-    """Have the items of executors made from now on run on this engine, or, with None, in DSPy's threads."""
-    global _engine
-    _engine = engine
+def use_loop(place: Place | None) -> None:
+    """Have the items of executors made from now on run as tasks, each where `place(program, rest=(item,))` says.
+
+    With None they run in DSPy's threads.
+    """
+    global _place
+    _place = place
 
 
 @dataclass(eq=False)
-class _Item(Launch):
+class _Item(Job):
     """One call of DSPy's worker, and its future."""
 
     future: _Future
@@ -56,26 +59,23 @@ class LoopExecutor(Executor):
     Each has a context of its own and an empty one, as in a new thread. `max_workers` is the number of items in flight.
     """
 
-    def __init__(
-        self, max_workers: int, loop: asyncio.AbstractEventLoop, engine: Engine, known_as: Callable[[Any], Any]
-    ) -> None:
+    def __init__(self, max_workers: int, loop: asyncio.AbstractEventLoop, place: Callable[[Any], Placement]) -> None:
         if max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")  # as ThreadPoolExecutor says it
-        self._flight = Flight(loop, max_workers, engine, self._landed)
-        self._known_as = known_as
+        self._jobs = TaskPool(loop, max_workers, self._landed)
+        self._place = place
         self._done: deque[_Future] = deque()
-        self._is_done = _Event()
+        self._is_done = BridgedEvent()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have the item run as soon as there is room for it."""
         future, fn = _Future(self), events.carried(fn)
-        known_as = self._known_as(args[-1])
-        self._flight.launch(_Item(fn, args, kwargs, Context(), known_as, known_as, future))
+        self._jobs.submit(_Item(fn, args, kwargs, Context(), self._place(args[-1]), future))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Cancel what is left: DSPy calls this when no result matters any more."""
-        self._flight.cancel()
+        self._jobs.cancel()
 
     def wait(self, futures: Set[Any], timeout: float | None) -> DoneAndNotDoneFutures[Any]:
         """`concurrent.futures.wait` for the first that is done and has not been reported yet."""
@@ -96,10 +96,9 @@ class LoopExecutor(Executor):
         self._is_done.set()
 
 
-# What `engine="auto"` remembers items by. DSPy's own function around them is the same for all.
+# Where items run: DSPy's own function around them says nothing about the program in them.
 
 _function: ContextVar[Any] = ContextVar("dspy_parallel_executed", default=None)
-_pairs: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Any, type]] = weakref.WeakKeyDictionary()
 
 
 def _execute(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -111,28 +110,19 @@ def _execute(original: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs
         _function.reset(token)
 
 
-def _together(program: Any, metric: Any) -> type:
-    """One key for a program with a metric: either may block."""
-    by_metric = _pairs.setdefault(_key(program), weakref.WeakKeyDictionary())
-    key = by_metric.get(_key(metric))
-    if key is None:
-        name = f"{_name(program)} with {_name(metric)}"
-        key = by_metric[_key(metric)] = type(name, (), {"__module__": "dspy.Evaluate"})
-    return key
-
-
-def _naming(function: Any) -> Callable[[Any], Any]:
-    """By what the items of an executor are known."""
+def _placing(place: Place, function: Any) -> Callable[[Any], Placement]:
+    """Where the items of an executor run."""
     code = getattr(function, "__code__", None)
     cells: tuple[Any, ...] = getattr(function, "__closure__", None) or ()
     enclosed: dict[str, Any] = {name: cell.cell_contents for name, cell in zip(code.co_freevars if code else (), cells)}  # noqa: B905
     if {"program", "metric"} <= enclosed.keys():
-        key = _together(enclosed["program"], enclosed["metric"])
-        return lambda _: key
+        # Of Evaluate: the metric is called with what the program returns, and may need a thread, too.
+        program, metric = enclosed["program"], enclosed["metric"]
+        return lambda item: place(program, rest=(item,), then=metric)
 
-    def of_item(item: Any) -> Any:
+    def of_item(item: Any) -> Placement:
         is_pair = isinstance(item, tuple) and len(item) == 2 and callable(item[0])
-        return item[0] if is_pair else function
+        return place(item[0] if is_pair else function, rest=(item[1] if is_pair else item,))
 
     return of_item
 
@@ -140,10 +130,10 @@ def _naming(function: Any) -> Callable[[Any], Any]:
 def _make_executor(stock: Callable[..., Any]) -> Callable[..., Any]:
     def make(max_workers: int) -> Executor:
         # Without a loop: a callback on the loop that serves sync callers. It blocks that loop, as it always would.
-        loop = serving_loop() if _engine is not None else None
-        if _engine is None or loop is None:
+        loop = serving_loop() if _place is not None else None
+        if _place is None or loop is None:
             return cast("Executor", stock(max_workers=max_workers))
-        return LoopExecutor(max_workers, loop, _engine, _naming(_function.get()))
+        return LoopExecutor(max_workers, loop, _placing(_place, _function.get()))
 
     return make
 
@@ -161,5 +151,5 @@ def _make_wait(stock: Callable[..., Any]) -> Callable[..., Any]:
 register(
     Seam("dspy.utils.parallelizer:ThreadPoolExecutor", replacement=_make_executor),
     Seam("dspy.utils.parallelizer:wait", replacement=_make_wait),
-    Seam("dspy.utils.parallelizer:ParallelExecutor.execute", _execute, when=lambda: _engine is not None, layer="loop"),
+    Seam("dspy.utils.parallelizer:ParallelExecutor.execute", _execute, when=lambda: _place is not None, layer="loop"),
 )

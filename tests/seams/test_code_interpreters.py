@@ -15,7 +15,6 @@ import dspy
 import pytest
 from dspy.utils import DummyLM
 
-from dspy_parallel import async_module
 from dspy_parallel.errors import ThreadRequiredError
 from tests.seams.programs import PATIENCE, VERSION, Blocker, alone, outcome, together, with_engine
 
@@ -161,75 +160,6 @@ def test_tools_in_the_sandbox_call_lms(interpreter: Any, kind: str) -> None:
         bridged = outcome(lambda: alone(lambda: sandbox("print(ask(question='q'))")))
     assert plain == bridged
     assert "from the LM" in str(plain)
-
-
-@needs_deno
-def test_program_of_thought(interpreter: Any) -> None:
-    class Think(dspy.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.think = dspy.ProgramOfThought("question -> answer")
-
-        def forward(self, question: str) -> Any:
-            return self.think(question=question)
-
-    async_module(Think)
-    steps = [
-        {"reasoning": "r", "generated_code": "```python\nfinal_answer({'answer': 6 * 7})\n```"},
-        {"reasoning": "r", "generated_code": "```python\nSUBMIT(answer=6 * 7)\n```"},
-    ]
-    submit = steps[0] if VERSION < (3, 1) else steps[1]
-    answers = [submit, {"reasoning": "so", "answer": "42"}]
-
-    async def main() -> list[Any]:
-        async def one() -> Any:
-            with dspy.context(lm=DummyLM(list(answers))):
-                return await Think().acall(question="6 * 7?")
-
-        return await asyncio.gather(*(one() for _ in range(2)), return_exceptions=True)
-
-    with dspy.context(lm=DummyLM(list(answers))):
-        plain = outcome(lambda: Think()(question="6 * 7?").answer)
-    bridged = asyncio.run(asyncio.wait_for(main(), PATIENCE))
-    if plain[0] == "value":
-        assert [prediction.answer for prediction in bridged] == [plain[1]] * 2
-    else:
-        assert [type(exc) for exc in bridged] == [plain[0]] * 2
-
-
-@needs_deno
-def test_code_act(interpreter: Any) -> None:
-    def triple(n: int) -> int:
-        """Triple it."""
-        return 3 * n
-
-    steps = [
-        {"generated_code": "```python\nprint(triple(n=14))\n```", "finished": True},
-        {"reasoning": "so", "answer": "42"},
-    ]
-
-    def act() -> Any:
-        with dspy.context(lm=DummyLM(list(steps))):
-            return dspy.CodeAct("question -> answer", tools=[triple], max_iters=2)(question="3 * 14?").answer
-
-    assert outcome(lambda: alone(act)) == outcome(lambda: alone(act, engine="thread")) == outcome(act)
-
-
-@needs_deno
-@pytest.mark.skipif(not hasattr(dspy, "RLM"), reason="this version has no RLM")
-def test_rlm(interpreter: Any) -> None:
-    steps = [
-        {"reasoning": "r", "code": "```python\nprint(llm_query('what?'))\n```"},
-        {"reasoning": "r", "code": "```python\nSUBMIT(answer='42')\n```"},
-    ]
-
-    def explore() -> Any:
-        main = DummyLM(list(steps) + [{"reasoning": "r", "answer": "42"}] * 3)
-        sub = DummyLM([{"answer": "sub"}] * 3)
-        with dspy.context(lm=main):
-            return dspy.RLM("question -> answer", sub_lm=sub, max_iterations=3)(question="q").answer
-
-    assert outcome(lambda: alone(explore)) == outcome(explore)
 
 
 @needs_local

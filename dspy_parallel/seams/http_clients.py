@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .async_counterparts import call_in_worker
 from .table import Seam, in_thread, register
-from .twins import call_in_worker
 
 __all__: list[str] = []
 
@@ -40,8 +40,8 @@ register(
     Seam("urllib3.response:HTTPResponse.stream", _pieces),
     Seam("httpx._client:Client.send", _request, overrides=True),
     Seam("httpx._models:Response.iter_raw", _pieces),
-    Seam("httpx2._client:Client.send", _request, overrides=True, optional=True),
-    Seam("httpx2._models:Response.iter_raw", _pieces, optional=True),
+    Seam("httpx2._client:Client.send", _request, overrides=True),
+    Seam("httpx2._models:Response.iter_raw", _pieces),
     Seam("urllib.request:OpenerDirector.open", _request),
     *(Seam(f"http.client:HTTPResponse.{method}", _request) for method in ("read", "read1", "readinto", "readline")),
 )

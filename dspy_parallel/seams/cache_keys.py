@@ -12,8 +12,8 @@ from typing import Any
 
 import dspy
 
+from .async_counterparts import running_counterparts
 from .table import Seam, register
-from .twins import running_twins
 
 __all__ = ["uses_cache"]
 
@@ -51,4 +51,4 @@ def _key(original: Callable[..., str], cache: Any, args: tuple[Any, ...], kwargs
 
 
 # DSPy 3.4 looks into its cache in a thread of the default executor, where in_bridge() is false.
-register(Seam("dspy.clients.cache:Cache.cache_key", _key, when=lambda: bool(running_twins())))
+register(Seam("dspy.clients.cache:Cache.cache_key", _key, when=lambda: bool(running_counterparts())))

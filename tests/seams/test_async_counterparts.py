@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dspy_parallel.seams.twins import is_twin, refuses
+from dspy_parallel.seams.async_counterparts import is_counterpart, refuses
 
 
 class Refusing:
@@ -96,7 +96,7 @@ def test_is_twin() -> None:
     class Inherits(Refuses):
         pass
 
-    assert [is_twin(cls, "get", "aget") for cls in (Base, SyncOverride, Both, Refuses, Inherits)] == [
+    assert [is_counterpart(cls, "get", "aget") for cls in (Base, SyncOverride, Both, Refuses, Inherits)] == [
         True,
         False,
         True,

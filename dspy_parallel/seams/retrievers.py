@@ -1,4 +1,4 @@
-"""Embedders and retrievers. (The Embeddings retriever waits for a future of its batching thread: see `executors`.)"""
+"""Embedders and retrievers. (The Embeddings retriever waits for its batching thread's future: see `thread_waits`.)"""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from ..bridge import call_in_thread
+from .async_counterparts import await_counterpart, is_beside
 from .table import Seam, in_thread, register
-from .twins import await_twin, is_twin
 
 __all__: list[str] = []
 
 
 def _embed(original: Callable[..., Any], embedder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     # Embedder.acall calls a model that is a plain function on the loop.
-    if isinstance(embedder.model, str) and is_twin(type(embedder), "__call__", "acall"):
-        return await_twin(embedder.acall, original, embedder, args, kwargs)
+    if isinstance(embedder.model, str) and is_beside(type(embedder), "__call__", "acall"):
+        return await_counterpart(embedder.acall, original, embedder, args, kwargs)
     return call_in_thread(original, args, kwargs, "the embedding model has no async counterpart")
 
 

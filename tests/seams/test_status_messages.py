@@ -1,4 +1,4 @@
-"""dspy.streamify around programs: chunks, status messages, and many at once."""
+"""Status messages of dspy.streamify; tests/streaming has its tokens."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Any
 
 import dspy
 import pytest
-from dspy.streaming import StatusMessage, StatusMessageProvider, StreamListener, StreamResponse
+from dspy.streaming import StatusMessage, StatusMessageProvider
 from dspy.utils import DummyLM
 
 from dspy_parallel import async_module, run
-from dspy_parallel.testing import LMServer
 from tests.seams.programs import PATIENCE
 
 pytestmark = pytest.mark.filterwarnings(
@@ -60,50 +59,15 @@ async def _collect(stream: Any) -> list[Any]:
     return [item async for item in stream]
 
 
-def _stream(program: Any, lm: Any, *, asynchronous: bool, count: int = 1, **inputs: Any) -> list[list[Any]]:
-    async def main() -> list[list[Any]]:
-        async def one() -> list[Any]:
-            with dspy.context(lm=lm):
-                options: dict[str, Any] = {"status_message_provider": Status(), "is_async_program": asynchronous}
-                if inputs:
-                    options["stream_listeners"] = [StreamListener(signature_field_name="answer")]
-                return await _collect(dspy.streamify(program, **options)(**inputs))
-
-        return await asyncio.wait_for(asyncio.gather(*(one() for _ in range(count))), PATIENCE)
-
-    return asyncio.run(main())
-
-
-def _text(items: list[Any]) -> str:
-    return "".join(item.chunk for item in items if isinstance(item, StreamResponse))
-
-
-@pytest.mark.parametrize("asynchronous", [True, False], ids=["acall", "thread"])
-def test_chunks_come_through_the_bridge(server: LMServer, asynchronous: bool) -> None:
-    lm = dspy.LM("openai/test-model", **server.lm_kwargs(), cache=False)
-    with dspy.context(lm=lm):
-        plain = Answer()(question="q")
-    (items,) = _stream(Answer(), lm, asynchronous=asynchronous, question="q")
-    assert isinstance(items[-1], dspy.Prediction)
-    assert items[-1].answer == plain.answer
-    assert _text(items).strip() == plain.answer
-    assert "asking" in [item.message for item in items if isinstance(item, StatusMessage)]
-
-
-def test_thirty_streams_at_once(server: LMServer) -> None:
-    """Upstream, seventeen `acall`s with status messages hang the loop."""
-    lm = dspy.LM("openai/test-model", **server.lm_kwargs(), cache=False)
-    server.configure(gate=30)
-    for items in _stream(Answer(), lm, asynchronous=True, count=30, question="q"):
-        assert isinstance(items[-1], dspy.Prediction)
-        assert _text(items).strip() == items[-1].answer
-    assert server.stats().peak_in_flight == 30
+def _stream(program: Any, *, asynchronous: bool) -> list[Any]:
+    stream = dspy.streamify(program, status_message_provider=Status(), is_async_program=asynchronous)
+    return asyncio.run(asyncio.wait_for(_collect(stream()), PATIENCE))
 
 
 @pytest.mark.parametrize("asynchronous", [True, False], ids=["acall", "thread"])
 def test_more_status_messages_than_the_buffer_holds(asynchronous: bool) -> None:
     """Upstream, a native aforward deadlocks at twelve sync tools."""
-    (items,) = _stream(UseTools(20), None, asynchronous=asynchronous)
+    items = _stream(UseTools(20), asynchronous=asynchronous)
     messages = [item.message for item in items if isinstance(item, StatusMessage)]
     assert messages == [text for n in range(20) for text in ("calling increment", f"called: {n + 1}")]
     assert items[-1].total == 20
@@ -117,7 +81,7 @@ def test_programs_that_run_on_one_stream_together() -> None:
             results = await asyncio.gather(*(UseTools(2).acall() for _ in range(100)))
             return dspy.Prediction(total=sum(result.total for result in results))
 
-    (items,) = _stream(Fan(), None, asynchronous=True)
+    items = _stream(Fan(), asynchronous=True)
     assert items[-1].total == 200
     assert len([item for item in items if isinstance(item, StatusMessage)]) == 400
 
