@@ -18,7 +18,7 @@ import dspy
 from hypothesis import strategies as st
 
 from dspy_parallel import loop_safe
-from tests.modules.observing import Halt, Recorder, World
+from tests.support.observation import Halt, Recorder, World
 
 Statement = tuple[Any, ...]
 Body = list[Statement]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dspy
 import pytest
 
-from dspy_parallel import DecorationError, UnknownEngineError, async_module
-from tests.modules.lms import TwinLM
+from dspy_parallel import DecorationError, async_module
 from tests.modules.plain import Plain, fresh
+from tests.support.stub_lms import TwinLM
 
 
 # Bad input
@@ -68,13 +68,6 @@ def test_what_is_no_module(target, name):
         async_module(target)
     with pytest.raises(TypeError):
         async_module(engine="loop")(target)
-
-
-def test_unknown_engine():
-    with pytest.raises(UnknownEngineError, match="'process'"):
-        async_module(engine="process")  # type: ignore[call-overload]
-    with pytest.raises(ValueError, match="process"):
-        async_module(fresh(), engine="process")
 
 
 def test_bad_parts_of_an_instance_are_passed_over():

@@ -10,17 +10,17 @@ import pytest
 
 from dspy_parallel import async_module
 from dspy_parallel.testing import LMServer
-from tests.loops import run_on
 from tests.modules.plain import Plain, fresh
+from tests.support.loops import run_on
 from tests.testing.dspy_world import ENGINES, make_lm
 
 
 @pytest.mark.parametrize("way", ["loop", "thread", "auto"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_requests_in_flight(lm_server: LMServer, engine: str | None, way: Any, no_leaks: None) -> None:
-    """A thousand where a request costs neither a thread nor LiteLLM's time."""
+    """Very many where a request costs neither a thread nor LiteLLM's time."""
     lm_server.configure(hold=True, max_hold=100)
-    many = 1000 if engine == "lm15" and way == "loop" else 100
+    many = 300 if engine == "lm15" and way == "loop" else 30
     program = async_module(engine=way)(fresh(Plain))()
 
     async def main() -> None:

@@ -7,37 +7,20 @@ import inspect
 from typing import Any
 
 import dspy
+import pydantic
 import pytest
+from dspy.utils import DummyLM
 
-from dspy_parallel import ThreadRequiredError, async_module, await_, in_bridge, placement_of
-from tests.modules.lms import SyncLM, TwinLM
-from tests.modules.observing import logged
+from dspy_parallel import async_module, in_bridge
 from tests.modules.plain import Plain, Where, fresh, result, where
-
+from tests.support.observation import logged
+from tests.support.stub_lms import TwinLM
 
 # Forms of the decorator
-def test_bare_on_a_class():
-    cls = fresh()
-    assert async_module(cls) is cls
-    assert result(cls().acall())[0]
 
 
 def test_called_without_arguments():
     assert result(async_module()(fresh())().acall())[0]
-
-
-@pytest.mark.parametrize(("engine", "on_loop"), [("loop", True), ("thread", False), ("auto", False)])
-def test_engine(engine, on_loop):
-    cls = async_module(engine=engine)(fresh())
-    bridged, thread = result(cls().acall())
-    assert bridged
-    assert (thread == "MainThread") is on_loop
-
-
-def test_auto_moves_to_the_loop_by_class():
-    cls = async_module(fresh())
-    placement_of(cls).state = "loop"
-    assert result(cls().acall()) == (True, "MainThread")
 
 
 def test_on_an_instance():
@@ -65,39 +48,6 @@ def test_on_an_instance_leaves_dspys_own_modules_as_they_are():
     program.think = dspy.ChainOfThought("a -> b")
     async_module(program)
     assert (dspy.Predict.aforward, dspy.ChainOfThought.aforward) == before
-
-
-def test_decorating_again_changes_the_engine():
-    cls = async_module(engine="thread")(fresh())
-    async_module(engine="loop")(cls)
-    assert result(cls().acall()) == (True, "MainThread")
-
-
-def test_a_subclass_may_have_another_engine():
-    base = async_module(engine="thread")(fresh())
-    below = async_module(engine="loop")(fresh(base))
-    assert result(below().acall())[1] == "MainThread"
-    assert result(base().acall())[1] != "MainThread"
-
-
-def test_a_subclass_inherits_the_engine():
-    cls = fresh(async_module(engine="loop")(fresh()))
-    assert result(cls().acall()) == (True, "MainThread")
-
-
-def test_the_strict_engine_refuses_what_needs_a_thread():
-    cls = async_module(engine="loop")(fresh(Plain))
-    with dspy.context(lm=SyncLM()), pytest.raises(ThreadRequiredError, match="SyncLM has no async counterpart"):
-        result(cls().acall("q"))
-
-
-def test_no_bridge_in_a_plain_call():
-    cls = async_module(fresh())
-    assert cls()() == (False, "MainThread")
-
-
-async def coroutine(self):
-    return 1
 
 
 # What a decorated class looks like
@@ -193,23 +143,28 @@ def test_no_word_of_discouraged_calls():
     assert [line[2].partition("(...)")[0] for line in lines] == ["Calling module.forward"]
 
 
-def test_a_decorated_program_inside_another_on_the_loop():
-    inner = async_module(engine="loop")(fresh())
-
-    @async_module(engine="loop")
-    class Outer(dspy.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = inner()
-
-        def forward(self):
-            return self.inner(), await_(self.inner.acall())
-
-    assert result(Outer().acall()) == ((True, "MainThread"), (True, "MainThread"))
-
-
 async def test_in_a_running_loop():
     program = async_module(fresh(Plain))()
     with dspy.context(lm=TwinLM()):
         answers = await asyncio.gather(*(program.acall(question=str(n % 3)) for n in range(12)))
     assert len({answer.answer for answer in answers}) == 3
+
+
+@pytest.mark.parametrize("engine", ["loop", "thread"])
+def test_types_in_string_signatures(engine: Any) -> None:
+    """DSPy walks frames for types that are local to a caller inside `forward()`."""
+
+    @async_module(engine=engine)
+    class Program(dspy.Module):
+        def forward(self, text: str) -> bool:
+            class Item(pydantic.BaseModel):
+                name: str
+
+            return type(self.ask(text).item) is Item
+
+        def ask(self, text: str) -> Any:
+            return dspy.Predict("text -> item: Item")(text=text)
+
+    with dspy.context(lm=DummyLM([{"item": '{"name": "a"}'}] * 2)):
+        assert Program()(text="a")
+        assert asyncio.run(Program().acall(text="a"))

@@ -14,10 +14,10 @@ import dspy
 import pytest
 
 import dspy_parallel
-from dspy_parallel.seams.twins import is_twin
+from dspy_parallel.seams.async_counterparts import is_counterpart
 from tests.modules.interpreters import LOCAL_INTERPRETER, LocalPython, with_interpreter
-from tests.modules.lms import MAKERS, NEEDS_THREAD, TwinLM
-from tests.modules.observing import WAYS, World, assert_same
+from tests.support.observation import WAYS, World, assert_same
+from tests.support.stub_lms import TwinLM
 
 Made = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
@@ -329,17 +329,14 @@ def settings(make: Callable[[World], Made]) -> dict[str, Any]:
     return {**found, "rm": lambda _: passages} if make is retrieve else found
 
 
-def ways(make: Callable[[World], Made], lm: str) -> tuple[str, ...]:
-    return THREADS if make in NEED_A_THREAD or lm in NEEDS_THREAD else WAYS[1:]
+def ways(make: Callable[[World], Made]) -> tuple[str, ...]:
+    return THREADS if make in NEED_A_THREAD else WAYS[1:]
 
 
-@pytest.mark.parametrize("lm", ["twin", "sync"])
 @pytest.mark.parametrize("make", makers())
-def test_sync_code_in_the_bridge(make, lm):
+def test_sync_code_in_the_bridge(make):
     """The module is called inside a program: its own `aforward()`, if any, is not involved."""
-    assert_same(
-        make, lambda: {"main": MAKERS[lm]("main")}, ways(make, lm), by="run", track_usage=True, **settings(make)
-    )
+    assert_same(make, lambda: {"main": TwinLM("main")}, ways(make), by="run", track_usage=True, **settings(make))
 
 
 @pytest.mark.parametrize("make", makers())
@@ -347,24 +344,19 @@ def test_acall_after_install(make):
     """`install()` makes every module awaitable."""
     if make in QUOTES_ITS_FRAMES:
         pytest.skip("DSPy's own async code differs from its sync code here")
-    chosen = ways(make, "twin")
-    assert_same(make, lambda: {"main": TwinLM()}, chosen, by="install", track_usage=True, **settings(make))
+    assert_same(make, lambda: {"main": TwinLM()}, ways(make)[:2], by="install", track_usage=True, **settings(make))
 
 
-@pytest.mark.parametrize("make", makers())
-def test_own_aforward_is_left_alone(make):
+def test_own_aforwards_are_left_alone():
     """Where DSPy has an async side of its own, `install()` changes nothing about it."""
-    try:
-        program, _, _ = make(World())
-    except Exception:
-        pytest.skip("cannot be made without its surroundings")
-    cls = type(program)
-    if not is_twin(cls, "forward", "aforward"):
-        pytest.skip("no async side of its own")
-    before = cls.aforward, cls.acall
+    own = [cls for cls in shipped().values() if is_counterpart(cls, "forward", "aforward")]
+    assert {dspy.Predict, dspy.ChainOfThought, dspy.ReAct} <= {*own}
+    before = [(cls.aforward, cls.acall) for cls in own]
     dspy_parallel.install()
     try:
-        assert (cls.aforward, cls.acall) in (before, (before[0], dspy.Module.acall))
+        for cls, (aforward, acall) in zip(own, before, strict=True):
+            assert cls.aforward is aforward, cls
+            assert cls.acall in (acall, dspy.Module.acall), cls
     finally:
         dspy_parallel.uninstall()
-    assert (cls.aforward, cls.acall) == before
+    assert [(cls.aforward, cls.acall) for cls in own] == before

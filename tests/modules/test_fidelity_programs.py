@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.modules.lms import MAKERS, NEEDS_THREAD
-from tests.modules.observing import PROCESS_WIDE, WAYS, assert_same, differences, observe, observe_together
 from tests.modules.strategies import Body, build, mark, needs_thread, programs
+from tests.support.observation import PROCESS_WIDE, WAYS, assert_same, differences, observe, observe_together
+from tests.support.stub_lms import MAKERS, NEEDS_THREAD
 
 THREADS = tuple(way for way in WAYS if way not in ("sync", "loop"))
 SETTINGS = {"allow_tool_async_sync_conversion": True, "max_errors": 10}

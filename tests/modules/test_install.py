@@ -12,8 +12,8 @@ import pytest
 
 import dspy_parallel
 from dspy_parallel import UnknownEngineError, async_module, in_bridge, install, seams, uninstall
-from dspy_parallel.seams.recording import watching
-from tests.modules.lms import TwinLM
+from dspy_parallel.seams.call_spans import watching
+from tests.support.stub_lms import TwinLM
 
 
 def result(coroutine: Any) -> Any:
@@ -36,10 +36,6 @@ def installed() -> Iterator[None]:
     uninstall()
 
 
-def test_classes_that_exist_already():
-    assert result(Early().acall())[0]
-
-
 def test_classes_that_are_defined_later():
     class Late(dspy.Module):
         def forward(self):
@@ -47,49 +43,6 @@ def test_classes_that_are_defined_later():
 
     assert result(Late().acall())[0]
     assert result(Late().aforward())[0]
-
-
-def test_stale_aforward_of_a_class_defined_later():
-    class Careful(dspy.ChainOfThought):
-        def forward(self, **kwargs):
-            return "careful", super().forward(**kwargs).answer
-
-    with dspy.context(lm=TwinLM()):
-        careful = Careful("question -> answer")
-        assert result(careful.acall(question="q")) == careful(question="q")
-
-
-def test_own_aforward_is_kept():
-    class Own(dspy.Module):
-        def forward(self):
-            return "sync"
-
-        async def aforward(self):
-            return "own"
-
-    assert result(Own().acall()) == "own"
-
-
-def test_own_call_of_a_class_defined_later():
-    """Its inherited `acall` is stale, and is looked up before anything could be done about it in a call."""
-
-    class Program(dspy.Predict):
-        def __call__(self, question):
-            return "called", super().__call__(question=question).answer
-
-    with dspy.context(lm=TwinLM()):
-        program = Program("question -> answer")
-        assert result(program.acall("q")) == program("q")
-
-
-def test_forward_is_found_as_in_sync_code():
-    class Delegating(dspy.Module):
-        def __getattr__(self, name):
-            if name == "forward":
-                return where
-            raise AttributeError(name)
-
-    assert result(Delegating().acall())[0]
 
 
 def test_a_module_without_forward_says_so():
@@ -200,14 +153,6 @@ def test_nothing_stays_whatever_was_patched_first(first):
             install(engine="loop")
             uninstall()
         assert dict(vars(dspy.Module)) == stock
-
-
-def test_decorated_classes_survive_uninstall():
-    """They put the seams back that they need."""
-    cls = async_module(type("Program", (dspy.Module,), {"forward": lambda self: dspy.Predict("q -> a")(q="?")}))
-    uninstall()
-    with dspy.context(lm=TwinLM()):
-        assert result(cls().acall()).a
 
 
 def test_classes_that_are_gone():

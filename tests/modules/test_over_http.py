@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from typing import Any
 
 import dspy
@@ -12,8 +11,7 @@ import pytest
 
 from dspy_parallel import async_module
 from dspy_parallel.testing import LMServer
-from tests.modules.observing import World, assert_same, observe
-from tests.modules.programs import Decorated
+from tests.support.observation import World, assert_same, observe
 from tests.testing.dspy_world import ENGINES, make_lm
 
 ADAPTERS = [dspy.ChatAdapter, dspy.JSONAdapter]
@@ -103,21 +101,13 @@ class Asking(dspy.Module):
 INPUTS = {"branch_intent": "test", "selected_label": "Idea", "properties": ["created_at"]}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_verification_1_async_conversion_works(lm_server: LMServer, engine: Any) -> None:
-    """The first of the issue's verification tests."""
-    extractor = async_module(Extractor(make_lm(lm_server, engine)))
-    result = asyncio.run(extractor.acall(**INPUTS))
-    assert result.filters == extractor(**INPUTS).filters
-
-
 @pytest.mark.parametrize("way", ["loop", "thread", "auto"])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_verification_2_parallel_execution(lm_server_factory: Any, engine: Any, way: Any) -> None:
-    """The second: three extractors at once. The server answers only when all three wait, so no clock is needed."""
-    server = lm_server_factory(gate=3)
+def test_verification_of_the_issue(lm_server: LMServer, engine: Any, way: Any) -> None:
+    """Three extractors at once. The server answers only when all three wait, so no clock is needed."""
+    lm_server.configure(gate=3)
     extractors = [
-        async_module(engine=way)(type(name, (Extractor,), {}))(make_lm(server, engine))
+        async_module(engine=way)(type(name, (Extractor,), {}))(make_lm(lm_server, engine))
         for name in ("Time", "NonTime", "VectorSearch")
     ]
 
@@ -125,8 +115,8 @@ def test_verification_2_parallel_execution(lm_server_factory: Any, engine: Any, 
         return await asyncio.wait_for(asyncio.gather(*(extractor.acall(**INPUTS) for extractor in extractors)), 60)
 
     results = asyncio.run(all_at_once())
-    assert len(results) == 3
-    assert server.stats().peak_in_flight == 3
+    assert [result.filters for result in results] == [extractors[0](**INPUTS).filters] * 3
+    assert lm_server.stats().peak_in_flight == 3
 
 
 # Clients keep connections open, about which uvloop warns when it is closed. As an error, that would keep it open.
@@ -145,18 +135,3 @@ def test_on_every_event_loop(lm_server: LMServer, run_here: Any, engine: Any, no
             assert await asyncio.wait_for(both, 60) == expected
 
     run_here(main)
-
-
-def test_they_take_as_long_as_the_longest(lm_server_factory: Any) -> None:
-    """With latencies that stand out from everything else on a busy machine."""
-    server = lm_server_factory(latency=[1.0])
-    program = Decorated()
-    with dspy.context(lm=make_lm(server, ENGINES[0])):
-        asyncio.run(program.acall("warm up"))
-        start = time.perf_counter()
-
-        async def all_at_once() -> None:
-            await asyncio.gather(*(program.acall(str(n)) for n in range(5)))
-
-        asyncio.run(all_at_once())
-    assert time.perf_counter() - start < 6.0, "five programs of two calls each would take 10 s in series"

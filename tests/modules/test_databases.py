@@ -1,0 +1,19 @@
+"""Real database libraries, in the first run and in later ones."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.children import run_child
+
+LIBRARIES = [name for name in ("django", "peewee", "sqlalchemy") if importlib.util.find_spec(name)]
+
+
+@pytest.mark.skipif(not LIBRARIES, reason="none of them is installed")
+def test_databases_around_an_lm_call(tmp_path: Path) -> None:
+    child = run_child(f"from tests.modules.databases import main; main({str(tmp_path)!r}, *{LIBRARIES!r})", timeout=100)
+    assert [json.loads(line) for line in child.out.splitlines()] == [[name, "thread", []] for name in LIBRARIES]
