@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .items import BatchItem
-from .running import abatch, batch, iter_batch
+from .iteration import abatch, batch, iter_batch
 
 __all__ = ["BatchItem", "abatch", "batch", "iter_batch"]

@@ -8,9 +8,10 @@ from typing import Any
 
 import dspy
 
-from ..bridge import Engine, is_coroutine_function
+from ..bridge import ON_LOOP, Engine, Placement
 from ..errors import BatchInputError
-from ..seams.twins import is_twin
+from ..programs import place
+from ..seams.async_counterparts import is_counterpart
 
 __all__ = ["BatchItem", "Call", "inputs_of"]
 
@@ -23,7 +24,7 @@ class BatchItem:
         index: The example's position in the input, from 0.
         example: The example as it was given.
         result: What the program returned; None if it raised.
-        error: What it raised, else None.
+        error: What it raised, or a `ResumeError` if the result cannot be written to the resume file; else None.
         resumed: Whether the result is that of an earlier run, from the resume file.
     """
 
@@ -60,24 +61,26 @@ class Call:
 
     Attributes:
         fn: `acall` if that does what `__call__` does, else the program itself, which then runs in the bridge.
-        known_as: What `engine="auto"` remembers `fn` by.
-        probation: Whose placement matters; None if the program is async by itself.
+        engine: The engine of `fn`; None if that is async code.
     """
 
     fn: Callable[..., Any]
-    known_as: Any
-    probation: Any
+    engine: Engine | None
+
+    def placement(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Placement:
+        """Where `fn` runs with these arguments."""
+        return ON_LOOP if self.engine is None else place(self.fn, self.engine, args, kwargs)
 
     @classmethod
     def of(cls, program: Any, engine: Engine) -> Call:
         """For a module, or any callable, sync or async."""
         kind = type(program)
-        if not isinstance(program, dspy.Module):
-            return cls(program, program, None if is_coroutine_function(program) else program)
-        generated = getattr(getattr(kind, "aforward", None), "__bridge_engine__", None)
-        # A `forward` that an optimizer has put on the instance, or one below an inherited `aforward`: only the plain
-        # call finds it.
-        has_twin = engine != "thread" and is_twin(kind, "__call__", "acall") and hasattr(kind, "aforward")
-        if has_twin and "forward" not in vars(program) and (generated or is_twin(kind, "forward", "aforward")):
-            return cls(program.acall, None, kind if generated == "auto" else None)
-        return cls(program, kind, kind if engine == "auto" else None)
+        if isinstance(program, dspy.Module):
+            is_generated = hasattr(getattr(kind, "aforward", None), "__bridge_engine__")
+            # A `forward` that an optimizer has put on the instance, or one below an inherited `aforward`: only the
+            # plain call finds it.
+            has_acall = engine != "thread" and is_counterpart(kind, "__call__", "acall") and hasattr(kind, "aforward")
+            is_right = "forward" not in vars(program) and (is_generated or is_counterpart(kind, "forward", "aforward"))
+            if has_acall and is_right:
+                return cls(program.acall, None)
+        return cls(program, engine)

@@ -10,6 +10,7 @@ import dspy
 from litellm import ModelResponse
 
 from tests.seams.programs import VERSION
+from tests.support.gates import Gate
 
 
 class Ask(dspy.Module):
@@ -32,7 +33,7 @@ class StubLM(dspy.BaseLM):
         super().__init__("stub", cache=False)
         self.asked: list[str] = []
         self.in_flight = self.peak = self.cancelled = 0
-        self.released = threading.Event()
+        self.released = Gate()
         self.lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StubLM:
@@ -67,8 +68,8 @@ class StubLM(dspy.BaseLM):
         self._count(1)
         try:
             await asyncio.sleep(0)
-            while "hold" in question and not self.released.is_set():
-                await asyncio.sleep(0.005)
+            if "hold" in question:
+                await self.released.passed()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise

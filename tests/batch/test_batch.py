@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import dspy
 import pytest
 
-from dspy_parallel import BatchInputError, UnknownEngineError, abatch, batch, iter_batch, run
+from dspy_parallel import BatchInputError, UnknownEngineError, abatch, await_, batch, iter_batch, run
 from tests.batch.programs import Ask, StubLM, questions
 
 pytestmark = [
@@ -70,14 +71,6 @@ def test_a_module_with_forward_patched_on_the_instance(lm: StubLM) -> None:
     assert batch(program, questions(2), **quiet) == ["Q0", "Q1"]
 
 
-def test_a_forward_below_an_inherited_aforward(lm: StubLM) -> None:
-    class Loud(dspy.ChainOfThought):
-        def forward(self, question: str) -> Any:
-            return question.upper()
-
-    assert batch(Loud("question -> answer"), questions(2), **quiet) == ["Q0", "Q1"]
-
-
 def test_no_more_in_flight_than_allowed_and_as_many(lm: StubLM) -> None:
     async def main() -> None:
         rows = [{"question": f"hold {number}"} for number in range(40)]
@@ -94,19 +87,38 @@ def test_no_more_in_flight_than_allowed_and_as_many(lm: StubLM) -> None:
     assert lm.peak == 12
 
 
-def test_programs_that_wait_for_each_other_all_get_in_flight(lm: StubLM) -> None:
-    """Few start at once while it is unknown whether they block; but all do in the end."""
-    together = asyncio.Barrier(50) if hasattr(asyncio, "Barrier") else None
-    if together is None:
-        pytest.skip("asyncio.Barrier is new in Python 3.11")
+@pytest.mark.parametrize("engine", ["auto", "thread"])
+def test_as_many_as_asked_for_are_in_flight_from_the_first_run_on(engine: Any) -> None:
+    """They all wait for one another, and block."""
+    together = threading.Barrier(50)
 
     def program(n: int) -> int:
-        from dspy_parallel import await_
-
-        await_(together.wait())
+        together.wait(60)
         return n
 
-    assert batch(program, [(n,) for n in range(50)], max_in_flight=50, **quiet) == list(range(50))
+    assert batch(program, [(n,) for n in range(50)], max_in_flight=50, engine=engine, **quiet) == list(range(50))
+
+
+@pytest.mark.parametrize("engine", ["auto", "loop", "thread"])
+def test_one_at_a_time_runs_in_the_callers_thread_as_a_plain_loop_does(engine: Any) -> None:
+    """Unless it is pinned to the loop. Inside a program it is that one's thread or task, as ever."""
+
+    def program(number: int) -> tuple[int, bool]:
+        if number == 3:
+            raise ValueError(number)
+        return await_(asyncio.sleep(0, number)), threading.current_thread() is here
+
+    async def program_on_loop(number: int) -> tuple[int, bool]:
+        return number, threading.current_thread() is here
+
+    here, rows, options = threading.current_thread(), [(number,) for number in range(5)], {**quiet, "max_in_flight": 1}
+    expected = [(number, engine != "loop") for number in range(5)]
+    found = batch(program, rows, engine=engine, on_error="return", **options)
+    assert isinstance(found[3], ValueError)
+    assert found[:3] + found[4:] == expected[:3] + expected[4:]
+    with pytest.raises(ValueError, match="3"):
+        batch(program, rows, engine=engine, **options)
+    assert batch(program_on_loop, rows, engine=engine, **options) == [(number, False) for number in range(5)]
 
 
 def test_examples_are_read_as_results_are_taken(lm: StubLM) -> None:
@@ -321,7 +333,11 @@ def test_each_example_has_a_context_of_its_own(lm: StubLM) -> None:
 
 
 def test_wrong_options() -> None:
-    for wrong, error in (({"max_in_flight": 0}, ValueError), ({"on_error": "ignore"}, ValueError)):
+    for wrong, error in (
+        ({"max_in_flight": 0}, ValueError),
+        ({"max_in_flight": "5"}, TypeError),
+        ({"on_error": "ignore"}, ValueError),
+    ):
         with pytest.raises(error):
             batch(abs, [], **wrong)
     with pytest.raises(UnknownEngineError):

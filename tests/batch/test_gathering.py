@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import threading
 from typing import Any
 
 import dspy
@@ -96,6 +97,19 @@ def test_calls_are_made_at_once(lm: StubLM) -> None:
     assert on_a_loop(lambda: gather(*calls, release)) == [*(f"hold {n}!" for n in range(5)), "released"]
 
 
+def test_the_history_is_in_order_whoever_ends_first(lm: StubLM) -> None:
+    program = Ask()
+
+    def second() -> str:
+        answer = program(question="second").answer
+        lm.released.set()
+        return answer
+
+    assert gather(lambda: program(question="hold").answer, second) == ["hold!", "second!"]
+    asked = [entry["messages"][-1]["content"].split("\n")[1] for entry in lm.history]
+    assert asked == ["hold", "second"]
+
+
 def test_nested(lm: StubLM) -> None:
     def inner(n: int) -> list[str]:
         return [each.answer for each in parallel_map(lambda k: Ask()(question=f"{n}.{k}"), range(3), engine="loop")]
@@ -167,6 +181,12 @@ def test_a_cancel_half_way_keeps_what_was_done(lm: StubLM, how: str) -> None:
     if VERSION >= (3, 3):  # before, the stub counts what it has not answered yet, too
         assert [len(entries) for entries in usage.values()] == [len(ended)]
     assert asked == [ended] * 6
+
+
+def test_all_at_once_from_the_first_run_on() -> None:
+    """They wait for one another, and block."""
+    together = threading.Barrier(200, timeout=60)
+    assert sorted(parallel_map(lambda _: together.wait(), range(200))) == list(range(200))
 
 
 def test_no_more_at_once_than_allowed() -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from dspy_parallel.testing import LMServer
+from tests.support.children import run_module
 
 IN_FLIGHT = 16
 
@@ -32,16 +31,8 @@ def check(lm_server: LMServer, directory: Path, *, examples: int, kills: int) ->
     lm_server.configure(latency=0.04)
     file = directory / "results.jsonl"
     numbers = [str(number) for number in (examples, IN_FLIGHT, kills, 7)]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.batch.killed", lm_server.api_base, str(file), *numbers],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    *at_kills, last = done.stdout.splitlines()
+    printed = run_module("tests.batch.killed", lm_server.api_base, str(file), *numbers, timeout=110)
+    *at_kills, last = printed.splitlines()
     results = json.loads(last)
 
     # Every example has exactly one result, in the file and in the list: what it would have had without a kill.

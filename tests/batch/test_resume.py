@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
 import decimal
 import enum
+import errno
+import itertools
 import os
-import subprocess
+import re
+import sqlite3
 import sys
 import uuid
+import zoneinfo
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +24,9 @@ import pydantic
 import pytest
 
 from dspy_parallel import BatchInputError, ResumeError, abatch, batch, iter_batch
-from dspy_parallel.batches.resuming import ResumeFile
+from dspy_parallel.batches.resume_file import ResumeFile
 from tests.batch.programs import Ask, StubLM, questions
+from tests.support.children import run_child
 
 pytestmark = [
     pytest.mark.filterwarnings(
@@ -82,12 +88,18 @@ def test_results_of_an_earlier_run_are_handed_out_while_rows_are_read(tmp_path: 
 
 
 def test_equal_examples_have_results_of_their_own(tmp_path: Path) -> None:
-    calls = []
+    calls = itertools.count(1)
 
-    def program(n: int) -> int:
-        calls.append(n)
-        return len(calls)
+    class Program:
+        """Its state is the same before each batch."""
 
+        def __getstate__(self) -> None:
+            return None
+
+        def __call__(self, n: int) -> int:
+            return next(calls)
+
+    program = Program()
     file = tmp_path / "results.jsonl"
     first = batch(program, [(1,), (1,), (2,), (1,)], max_in_flight=1, progress=False, resume=file)
     assert first == [1, 2, 3, 4]
@@ -97,17 +109,18 @@ def test_equal_examples_have_results_of_their_own(tmp_path: Path) -> None:
 
 def test_what_failed_is_run_again(lm: StubLM, tmp_path: Path) -> None:
     file = tmp_path / "results.jsonl"
-    failing = True
+    failing = tmp_path / "failing"
+    failing.touch()
 
     def program(n: int) -> int:
-        if failing and n == 1:
+        if n == 1 and failing.exists():
             raise ValueError(n)
         return n
 
     assert isinstance(batch(program, [(0,), (1,)], on_error="return", progress=False, resume=file)[1], ValueError)
     with pytest.raises(ValueError):
         batch(program, [(0,), (1,)], progress=False, resume=file)
-    failing = False
+    failing.unlink()
     assert batch(program, [(0,), (1,)], progress=False, resume=file) == [0, 1]
 
 
@@ -126,7 +139,9 @@ def test_a_file_cut_off_at_any_byte_is_continued(lm: StubLM, tmp_path: Path) -> 
     wanted = answers(rows, file)
     whole = file.read_bytes()
     lines = [number for number, byte in enumerate(whole) if byte == ord("\n")]
-    for size in range(len(whole) + 1):
+    # All around the ends of lines, and some in between.
+    near = {end + by for end in (0, *lines) for by in range(-3, 4)}
+    for size in sorted(near & {*range(len(whole) + 1)} | {*range(0, len(whole), 23)}):
         file.write_bytes(whole[:size])
         lm.asked.clear()
         assert answers(rows, file) == wanted, size
@@ -167,6 +182,8 @@ VALUES: list[Any] = [
     frozenset({"a"}),
     b"\x00\xff",
     datetime.datetime(2024, 2, 29, 12, 30, tzinfo=datetime.timezone.utc),
+    datetime.datetime(2024, 10, 27, 2, 30, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"), fold=1),
+    datetime.datetime(2024, 10, 27, 2, 30, fold=1),
     datetime.date(2024, 2, 29),
     datetime.time(1, 2, 3),
     decimal.Decimal("1.10"),
@@ -224,34 +241,155 @@ async def test_inputs_of_an_async_iterable_that_cannot_be_serialised(lm: StubLM,
     assert lm.asked == ["q0"]
 
 
-def test_results_that_cannot_be_written(tmp_path: Path) -> None:
-    class Local(pydantic.BaseModel):
-        x: int = 1
+class Hidden(pydantic.BaseModel):
+    shown: int = 1
+    kept: int = pydantic.Field(2, exclude=True)
 
-    for value, where in ((object(), "result is of type"), ({"a": [Local()]}, r"result\.a\.0 is a .*Local")):
-        with pytest.raises(ResumeError, match=f"example 0 cannot be written .*{where}"):
-            batch(lambda n, value=value: value, [(1,)], on_error="return", progress=False, resume=tmp_path / "r.jsonl")
+
+class Breaking(pydantic.BaseModel):
+    @pydantic.model_serializer
+    def broken(self) -> dict[str, Any]:
+        raise KeyError("no")
+
+
+@dataclasses.dataclass
+class Doubling:
+    size: int
+
+    def __post_init__(self) -> None:
+        self.size *= 2
+
+
+class Local:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        (object(), "result is of type"),
+        ({"a": [Local()]}, r"result\.a\.0 is of type"),
+        (Hidden(kept=3), "its own JSON does not give again"),
+        (Breaking(), "PydanticSerializationError"),
+        (Doubling(1), "its own fields do not give again"),
+        (datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=1), "mine")), "is of type"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_result_that_cannot_be_written_is_an_error_of_its_row(tmp_path: Path, value: Any, where: str) -> None:
+    """The other rows are finished and kept, and nothing is lost: the result stands beside the error."""
+
+    class Program:
+        def __getstate__(self) -> None:  # the same, whatever it holds
+            return None
+
+        def __call__(self, n: int) -> Any:
+            return n if n != 1 else value
+
+    file, rows = tmp_path / "results.jsonl", [(0,), (1,), (2,)]
+    found = batch(Program(), rows, on_error="return", progress=False, resume=file)
+    assert found[::2] == [0, 2]
+    assert isinstance(found[1], ResumeError)
+    assert re.search(f"example 1 cannot be written .*{where}", str(found[1]))
+    items = list(iter_batch(Program(), rows, on_error="return", ordered=True, progress=False, resume=file))
+    assert [item.resumed for item in items] == [True, False, True]
+    assert items[1].result is value
+    with pytest.raises(ResumeError, match="example 1 cannot be written"):
+        batch(Program(), rows, progress=False, resume=file)
+
+
+def test_a_full_disk_ends_the_batch_and_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, write = tmp_path / "results.jsonl", os.write
+    batch(identity, [(0,)], progress=False, resume=file)
+    before = file.read_bytes()
+
+    def half(fd: int, line: bytes) -> int:
+        if not line.startswith(b'{"key"'):
+            raise OSError(errno.ENOSPC, "full")
+        return write(fd, line[:20])
+
+    monkeypatch.setattr("dspy_parallel.batches.resume_file.os.write", half)
+    with pytest.raises(OSError, match="full"):
+        batch(identity, [(0,), (1,), (2,)], on_error="return", progress=False, resume=file)
+    monkeypatch.undo()
+    assert file.read_bytes() == before
+    assert batch(identity, [(0,), (1,)], progress=False, resume=file) == [0, 1]
 
 
 def test_files_of_others_are_refused(lm: StubLM, tmp_path: Path) -> None:
     file = tmp_path / "results.jsonl"
     answers(questions(1), file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    lm.asked.clear()
     with pytest.raises(ResumeError, match="written for another program"):
-        answers(questions(1), file, dspy.Predict("question -> answer"))
+        answers(questions(2), file, dspy.Predict("question -> answer"))
     changed = Ask()
     changed.ask.demos = [dspy.Example(question="a", answer="b")]
-    with pytest.raises(ResumeError, match="written for another state of the program"):
-        answers(questions(1), file, changed)
+    with pytest.raises(ResumeError, match=r"another state of the program: its attribute .ask. is not the same"):
+        answers(questions(2), file, changed)
+    assert lm.asked == []
     other_lm = Ask()
     other_lm.set_lm(lm)
     answers(questions(1), file, other_lm)  # where the answers come from may change
+    assert lm.asked == []
 
     table = tmp_path / "table.csv"
-    for content in ("question,answer\n1,2\n", "no line end", '{"json": true}\n'):
+    for content in ("question,answer\n1,2\n", "no line end", '{"json": true}\n', "[]\n", "\n"):
         table.write_text(content)
         with pytest.raises(ResumeError, match="is not a resume file"):
             answers(questions(1), table)
         assert table.read_text() == content
+    table.write_text('{"dspy_parallel":1,"program":"tests.batch.programs.Ask","state":"00"}\n')
+    with pytest.raises(ResumeError, match="in another format: 1, not 2"):
+        answers(questions(1), table)
+
+
+def test_a_program_that_cannot_be_told_from_others_is_refused_before_the_first_call(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    class Agent:
+        def __init__(self, client: Any) -> None:
+            self.client = client
+
+        def run(self, n: int) -> None:
+            calls.append(n)
+
+    for client in ((n for n in ()), sqlite3.connect(":memory:")):
+        with contextlib.closing(client), pytest.raises(ResumeError, match="its attribute 'client' is of type"):
+            batch(Agent(client).run, [(1,)], progress=False, resume=tmp_path / "results.jsonl")
+    assert calls == []
+    assert not (tmp_path / "results.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line.replace(b"q2!", b"q9!"),
+        lambda line: line.replace(b'"index":2', b'"index":3'),
+        lambda line: line[:-20] + b"\n",
+        lambda line: b"\n",
+        lambda line: b"\x00" * 99 + b"\n",
+        lambda line: b"[" * 100_000 + b"\n",
+        lambda line: b'{"key":"a.0","index":0,"result":1}\n',
+    ],
+)
+@pytest.mark.parametrize("number", [2, 4, 6])
+def test_a_line_that_is_damaged_or_edited_is_named(lm: StubLM, tmp_path: Path, damage: Any, number: int) -> None:
+    """Also the last, if it has its end; a line that is taken out is run again."""
+    file = tmp_path / "results.jsonl"
+    answers([{"question": "q2"}, *questions(4)], file, max_in_flight=1)
+    lm.asked.clear()
+    lines = file.read_bytes().splitlines(keepends=True)
+    damaged = damage(lines[number - 1])
+    changed = damaged != lines[number - 1]
+    file.write_bytes(b"".join([*lines[: number - 1], damaged, *lines[number:]]))
+    if changed:
+        with pytest.raises(ResumeError, match=f"^Line {number} of .* is damaged, or has been edited"):
+            answers(questions(4), file)
+    assert lm.asked == []
+    file.write_bytes(b"".join([*lines[: number - 1], *lines[number:]]))
+    answers([{"question": "q2"}, *questions(4)], file, max_in_flight=1)
+    assert len(lm.asked) == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
@@ -264,18 +402,23 @@ def test_a_file_in_use_is_refused(lm: StubLM, tmp_path: Path) -> None:
     assert answers(questions(1), file) == ["q0!"]
 
 
-def test_the_file_does_not_decide_what_is_imported(tmp_path: Path) -> None:
-    file = tmp_path / "results.jsonl"
-    batch(identity, [(Part(name="lid"),)], progress=False, resume=file)
+def test_the_file_does_not_decide_what_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a class another one by now without a word."""
+    file, rows = tmp_path / "results.jsonl", [(Part(name="lid"),)]
     (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
-    forged = (
-        file.read_bytes()
-        .replace(b"tests.batch.test_resume:Part", b"evil:Part")
-        .replace(f"{__name__}:Part".encode(), b"evil:Part")
-    )
-    file.write_bytes(forged)
-    with pytest.raises(ResumeError, match="not known here"):
-        batch(identity, [(Part(name="lid"),)], progress=False, resume=file)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with monkeypatch.context() as before:
+        before.setattr("dspy_parallel.batches.json_forms._path", lambda *_: "evil:Part")
+        batch(identity, rows, progress=False, resume=file)
+    with pytest.raises(ResumeError, match=r"^Line 2 of .* cannot be read: .*evil:Part.* not known here"):
+        batch(identity, rows, progress=False, resume=file)
+    file.unlink()
+    batch(identity, rows, progress=False, resume=file)
+    monkeypatch.setattr(f"{__name__}.Part", Hidden)
+    monkeypatch.setattr(Hidden, "model_config", {"extra": "forbid"})
+    Hidden.model_rebuild(force=True)
+    with pytest.raises(ResumeError, match=r"^Line 2 of .* cannot be read: ValidationError"):
+        batch(identity, rows, progress=False, resume=file)
 
 
 def identity(value: Any) -> Any:
@@ -284,37 +427,47 @@ def identity(value: Any) -> Any:
 
 def test_ctrl_c_ends_a_batch_cleanly(tmp_path: Path) -> None:
     """The process ends by the interrupt; what was done is in the file."""
-    script = """
-import os, signal, sys, threading
-from dspy_parallel import await_, batch
-import asyncio
-
-def program(n):
-    try:
-        await_(asyncio.sleep(0 if n < 5 else 60))
-    except asyncio.CancelledError:
-        os.write(1, f"unwound {n}\\n".encode())  # in one piece: others do the same, in other threads
-        raise
-    if n == 4:
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    return n
-
-signal.signal(signal.SIGINT, signal.default_int_handler)
-try:
-    batch(program, [(n,) for n in range(10)], max_in_flight=10, resume=sys.argv[1])
-except KeyboardInterrupt:
-    os.write(1, b"interrupted\\n")
-"""
     file = tmp_path / "results.jsonl"
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(file)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=os.environ | {"PYTHONPATH": os.getcwd()},
-    )
-    assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split("\n")) == ["", "interrupted", *(f"unwound {n}" for n in range(5, 10))]
-    assert "Traceback" not in done.stderr
+    script = f"""
+    import asyncio, os, signal, sys, threading
+    from dspy_parallel import await_, iter_batch
+
+    begun, taken, noticed = threading.Semaphore(0), threading.Event(), threading.Event()
+    main = threading.get_ident()
+
+    def notice(*_):
+        noticed.set()
+        raise KeyboardInterrupt
+
+    def interrupt():
+        for _ in range(10):
+            begun.acquire()
+        taken.wait()
+        while sys._current_frames()[main].f_code.co_name != "wait":
+            pass
+        while not noticed.wait(0.2):  # Python misses a signal that comes just before it waits for a lock
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def program(n):
+        begun.release()
+        try:
+            await_(asyncio.sleep(0 if n < 5 else 60))
+        except asyncio.CancelledError:
+            os.write(1, f"unwound {{n}}\\n".encode())  # in one piece: others do the same, in other threads
+            raise
+        return n
+
+    signal.signal(signal.SIGINT, notice)
+    threading.Thread(target=interrupt).start()
+    items = iter_batch(program, [(n,) for n in range(10)], max_in_flight=10, resume={str(file)!r})
+    try:
+        for number, _ in enumerate(items, 1):
+            if number == 5:
+                taken.set()
+    except KeyboardInterrupt:
+        os.write(1, b"interrupted\\n")
+    """
+    ended = run_child(script)
+    assert sorted(ended.out.split("\n")) == ["", "interrupted", *(f"unwound {n}" for n in range(5, 10))]
+    assert "Traceback" not in ended.err
     assert file.read_text().count('"result"') == 5

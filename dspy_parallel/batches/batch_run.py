@@ -7,15 +7,16 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
-from ..bridge import Engine, Flight, Launch
-from ..errors import BatchInputError
-from ..seams.branches import Branch
+from ..bridge import PINNED_TO_LOOP, Engine, Job, TaskPool, in_bridge, run_sync, start
+from ..errors import BatchInputError, ResumeError
+from ..seams.forked_settings import ForkedSettings
+from .fingerprints import fingerprint
 from .items import BatchItem, Call, inputs_of
-from .progress import Progress
-from .resuming import ResumeFile
-from .values import fingerprint
+from .progress_bar import Progress
+from .resume_file import ResumeFile
 
 __all__ = ["OnError", "Options", "Run"]
 
@@ -34,18 +35,42 @@ class Options:
     ahead: float
     """With `ordered`: how many finished examples may wait for an earlier one."""
     engine: Engine
+    waiting: int = 0
+    """How many examples may be read before there is room for them, so that one that ends is followed at once."""
 
 
 @dataclass(eq=False)
-class _Flying(Launch):
+class _Flying(Job):
     item: BatchItem
-    branch: Branch
+    branch: ForkedSettings
     key: str | None = None
     failure: BaseException | None = field(default=None, repr=False)
-    """What went wrong with writing the result; ends the batch whatever `on_error` says."""
+    """What went wrong with the file, as a full disk; ends the batch whatever `on_error` says."""
 
     def __lt__(self, other: _Flying) -> bool:
         return self.item.index < other.item.index
+
+
+class _CallersThread:
+    """Runs each example in the thread of a sync caller who asked for one at a time, as a plain loop would."""
+
+    def __init__(self, on_done: Callable[[Any, Any, BaseException | None], None]) -> None:
+        self._on_done = on_done
+
+    def submit(self, job: Job) -> None:
+        if job.placement is PINNED_TO_LOOP:
+            call = partial(run_sync, start, job.fn, job.args, job.kwargs, job.placement)
+        else:
+            call = partial(run_sync, job.fn, *job.args, **job.kwargs)
+        result = error = None
+        try:
+            result = job.context.run(call)
+        except BaseException as exc:
+            error = exc
+        self._on_done(job, result, error)
+
+    def cancel(self, which: Callable[[Any], bool] | None = None) -> None:
+        """What has been submitted has ended."""
 
 
 class Run:
@@ -67,7 +92,12 @@ class Run:
         self._call = Call.of(program, options.engine)
         self._file = ResumeFile(options.resume, program) if options.resume is not None else None
         self._progress = Progress(total, shown=options.progress)
-        self._flight = Flight(loop, options.max_in_flight, options.engine, self._landed)
+        is_async = in_bridge() or asyncio._get_running_loop() is loop
+        self._flight: TaskPool | _CallersThread = (
+            TaskPool(loop, options.max_in_flight, self._landed)
+            if is_async or options.max_in_flight > 1
+            else _CallersThread(self._landed)
+        )
         self._tell = tell
         self._landings: deque[_Flying] = deque()
         self._ready: list[_Flying] = []  # a heap, by index
@@ -103,26 +133,29 @@ class Run:
         except BatchInputError as wrong:
             self._fail(index, wrong)
             return
-        branch = Branch(counts=self._options.progress, notes=False)
+        branch = ForkedSettings(counts=self._options.progress, notes=False)
         call = self._call
-        flying = _Flying(
-            call.fn, args, kwargs, branch.context, call.known_as, call.probation, BatchItem(index, example), branch, key
-        )
+        placement = call.placement(args, kwargs)
+        flying = _Flying(call.fn, args, kwargs, branch.context, placement, BatchItem(index, example), branch, key)
         if self._file is not None and where is not None:
             flying.item.result, flying.item.resumed = self._file.load(where), True
             heapq.heappush(self._ready, flying)
-            self._progress.finished(self.in_flight, resumed=True)
+            self._progress.finished(self._at_work, resumed=True)
         else:
             # In this order: a Ctrl-C in between must not have us wait for what was never started.
-            self._flight.launch(flying)
+            self._flight.submit(flying)
             self.in_flight += 1
+
+    @property
+    def _at_work(self) -> int:
+        return min(self.in_flight, self._options.max_in_flight)
 
     @property
     def is_full(self) -> bool:
         """Whether something has to be done before another example may be added."""
         if self._options.ordered and len(self._ready) >= self._options.ahead:
             return True
-        return self._failed is not None or self.in_flight >= self._options.max_in_flight
+        return self._failed is not None or self.in_flight >= self._options.max_in_flight + self._options.waiting
 
     def ready(self) -> Iterator[BatchItem]:
         """Hand out what is done.
@@ -131,8 +164,7 @@ class Run:
             BaseException: With `on_error="raise"`, the error of the first example that failed, once all before it
                 are done and all behind it cancelled.
         """
-        while self._landings:
-            self._take(self._landings.popleft())
+        self._take_landed()
         while self._failed is None and self._ready:
             if self._options.ordered and self._ready[0].item.index != self._next:
                 return
@@ -140,20 +172,24 @@ class Run:
             self._next += 1
             flying.branch.merge()
             yield flying.item
-            while self._landings:
-                self._take(self._landings.popleft())
+            self._take_landed()
         if self._failed is not None and self.in_flight == 0:
             raise self._failed[1]
 
+    def _take_landed(self) -> None:
+        while self._landings:
+            # In this order: a Ctrl-C in between must not have us wait for what has landed.
+            self.in_flight -= 1
+            self._take(self._landings.popleft())
+
     def _take(self, flying: _Flying) -> None:
-        self.in_flight -= 1
         item = flying.item
         if self._options.progress:
             usage = flying.branch.tracker.get_total_tokens() if flying.branch.tracker is not None else None
             if usage is None and hasattr(item.result, "get_lm_usage"):
                 usage = item.result.get_lm_usage()
             self._progress.count_tokens(usage)
-        self._progress.finished(self.in_flight, failed=item.error is not None)
+        self._progress.finished(self._at_work, failed=item.error is not None)
         error = flying.failure
         if error is None and item.error is not None and self._ends_batch(item.error):
             error = item.error
@@ -175,12 +211,14 @@ class Run:
             self._flight.cancel(lambda other: index < other.item.index)
 
     def _landed(self, launch: Any, result: Any, exception: BaseException | None) -> None:
-        """On the loop's thread, in the very step in which the program ends: a kill cannot come in between."""
+        """In the very step in which the program ends, on the loop or in the caller's thread: no kill comes between."""
         flying: _Flying = launch
         flying.item.result, flying.item.error = result, exception
         if self._file is not None and exception is None and flying.key is not None:
             try:
                 self._file.append(flying.key, flying.item.index, result)
+            except ResumeError as wrong:  # it has no form there; whoever gets the error gets the result as well
+                flying.item.error = wrong
             except Exception as failure:
                 flying.failure = failure
         self._landings.append(flying)
@@ -193,8 +231,8 @@ class Run:
     def drain(self) -> None:
         """Forget what has landed."""
         while self._landings:
-            self._landings.popleft()
             self.in_flight -= 1
+            self._landings.popleft()
 
     def close(self) -> None:
         """Let go of the bar and the file."""

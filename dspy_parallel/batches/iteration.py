@@ -9,12 +9,14 @@ from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, I
 from contextlib import closing
 from typing import Any
 
+import dspy
+
 from .. import seams
 from ..bridge import Engine, check_engine, run_sync, serving_loop
-from ..errors import BridgeError
-from ..seams.executors import _Event
+from ..errors import BatchInputError, BridgeError, described
+from ..seams.thread_waits import BridgedEvent
+from .batch_run import OnError, Options, Run
 from .items import BatchItem
-from .run import OnError, Options, Run
 
 __all__ = ["abatch", "batch", "iter_batch"]
 
@@ -37,9 +39,10 @@ def batch(
     """Run a program for each example, many at a time, and get the list of results, in the examples' order.
 
     From plain sync code the programs run on the event loop that serves sync callers; inside a bridged program, on that
-    program's. Examples are read in the calling thread, no more than `max_in_flight` ahead. Each example has a copy of
-    the caller's context. Ctrl-C, or a cancel of the calling program, cancels what is in flight and waits until it has
-    unwound. Trace and usage are the caller's, in the order of the results.
+    program's. One at a time, they run in the calling thread, as in a plain loop. Examples are read in the calling
+    thread, no more than `max_in_flight` ahead. Each example has a copy of the caller's context. Ctrl-C, or a cancel of
+    the calling program, cancels what is in flight and waits until it has unwound. Trace and usage are the caller's, in
+    the order of the results.
 
     With `resume`, each result is appended to a file of JSON lines as soon as it is there, and examples whose result
     is in the file are not run again. Examples are recognised by their inputs; of several with equal inputs, each has
@@ -61,8 +64,10 @@ def batch(
 
     Raises:
         BatchInputError: For an example of another type, or, with `resume`, one that cannot be serialised. If examples
-            are a list, before the first call.
-        ResumeError: If the file is in use, belongs to another program, or a result cannot be written to it.
+            are a list, before the first call. And for arguments that are no program or no examples.
+        ResumeError: Before the first call, if the file is in use, damaged, or belongs to another program or another
+            state of it, or if the program cannot be told from others. As the error of an example, if its result cannot
+            be written.
         UnknownEngineError: For an unknown engine.
         BaseException: With `on_error="raise"`, whatever the program raises.
 
@@ -78,7 +83,7 @@ def batch(
         ```
     """
     # In order, so that trace and usage are; results are kept anyway, so that any number may wait.
-    options = Options(max_in_flight, on_error, progress, resume, True, math.inf, engine)
+    options = Options(max_in_flight, on_error, progress, resume, True, math.inf, engine, waiting=max_in_flight)
     with closing(_iterate(program, examples, options)) as items:
         return [item.result if item.error is None else item.error for item in items]
 
@@ -134,14 +139,14 @@ def iter_batch(
 
 
 def _iterate(program: Any, examples: Examples, options: Options) -> Generator[BatchItem, None, None]:
-    _check(options)
+    _check(program, examples, options)
     loop = serving_loop()
     if loop is None:
         raise BridgeError(
             "A batch was started on the event loop that serves sync callers, in code that is not bridged: it would "
             "wait for itself. Use abatch() there."
         )
-    landed = _Event()
+    landed = BridgedEvent()
     run = Run(program, _total(examples), options, loop, landed.set)
 
     def wait() -> None:
@@ -165,7 +170,7 @@ def _iterate(program: Any, examples: Examples, options: Options) -> Generator[Ba
         try:
             run.cancel()
             run.drain()
-            while run.in_flight:
+            while run.in_flight > 0:  # one less than there are, if Ctrl-C came while one was started
                 wait()
                 run.drain()
         finally:
@@ -225,7 +230,7 @@ async def abatch(
         ```
     """
     options = Options(max_in_flight, on_error, progress, resume, ordered, AHEAD * max_in_flight, engine)
-    _check(options)
+    _check(program, examples, options)
     landed = asyncio.Event()
     run = Run(program, _total(examples), options, asyncio.get_running_loop(), landed.set)
     try:
@@ -312,7 +317,17 @@ def _total(examples: Any) -> int | None:
         return None
 
 
-def _check(options: Options) -> None:
+def _check(program: Any, examples: Any, options: Options) -> None:
+    if not callable(program):
+        swapped = " It was given as the examples: swap the two." if callable(examples) else ""
+        raise BatchInputError(f"The program of a batch is {described(program)}, which cannot be called.{swapped}")
+    if isinstance(examples, (str, bytes, dict, dspy.Example)) or not isinstance(examples, (Iterable, AsyncIterable)):
+        raise BatchInputError(
+            f"The examples of a batch are {described(examples)}. Give a list, or any iterable, of examples: of one "
+            "example x, [x]."
+        )
+    if isinstance(options.max_in_flight, bool) or not isinstance(options.max_in_flight, int):  # pyright: ignore
+        raise TypeError(f"max_in_flight is {described(options.max_in_flight)}; it has to be a whole number.")
     check_engine(options.engine)
     if options.max_in_flight < 1:
         raise ValueError(f"max_in_flight is {options.max_in_flight}; at least one example has to be in flight.")

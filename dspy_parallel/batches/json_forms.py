@@ -1,4 +1,4 @@
-"""Inputs and results as JSON, and back: what JSON has no form for is written as `{"$type": ...}`.
+"""Results as JSON, and back: what JSON has no form for is written as `{"$type": ...}`.
 
 Nothing is pickled: reading a resume file runs no code but the constructors of the classes that it names, and only of
 pydantic models, dataclasses and enums.
@@ -11,22 +11,20 @@ import dataclasses
 import datetime
 import decimal
 import enum
-import hashlib
 import json
-import pathlib
 import re
 import sys
 import uuid
+import zoneinfo
 from collections.abc import Callable
 from typing import Any
 
 import dspy
-import numpy
 import pydantic
 
-from ..errors import BatchInputError, ResumeError
+from ..errors import ResumeError
 
-__all__ = ["decode", "encode", "fingerprint"]
+__all__ = ["decode", "encode"]
 
 _AS_TEXT: dict[type, tuple[str, Callable[[Any], str], Callable[[str], Any]]] = {
     bytes: ("$bytes", lambda value: base64.b64encode(value).decode(), base64.b64decode),
@@ -44,22 +42,6 @@ class _NoForm(Exception):
     """There is no JSON for a value; says which and where."""
 
 
-def fingerprint(index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    """16 bytes that tell a program's inputs from others.
-
-    Raises:
-        BatchInputError: If the inputs cannot be serialised.
-    """
-    try:
-        text = json.dumps(_encode([list(args), kwargs], "inputs", is_input=True), sort_keys=True)
-    except (_NoForm, RecursionError) as exc:
-        raise BatchInputError(
-            f"Example {index} cannot be serialised: {exc}. A resume file recognises examples by their content. Give "
-            "text, numbers, lists, dicts, dates, pydantic models or the like, or leave out resume=."
-        ) from exc
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
-
-
 def encode(index: int, result: Any) -> Any:
     """JSON from which `decode()` makes an equal result.
 
@@ -67,21 +49,22 @@ def encode(index: int, result: Any) -> Any:
         ResumeError: If there is no such JSON.
     """
     try:
-        return _encode(result, "result", is_input=False)
-    except (_NoForm, RecursionError) as exc:
+        return _encode(result, "result")
+    except Exception as exc:
+        why = exc if isinstance(exc, _NoForm) else type(exc).__name__
         raise ResumeError(
-            f"The result for example {index} cannot be written to the resume file: {exc}. Return text, numbers, lists, "
+            f"The result for example {index} cannot be written to the resume file: {why}. Return text, numbers, lists, "
             "dicts, dates, pydantic models at the top level of a module, or a dspy.Prediction of these."
         ) from exc
 
 
-def _encode(value: Any, where: str, *, is_input: bool) -> Any:
-    kind = type(value)
+def _encode(value: Any, where: str) -> Any:
+    kind: Any = type(value)
     if value is None or kind in (bool, int, float, str):
         return value
 
     def inner(part: Any, name: object) -> Any:
-        return _encode(part, f"{where}.{name}", is_input=is_input)
+        return _encode(part, f"{where}.{name}")
 
     if kind is list:
         return [inner(part, number) for number, part in enumerate(value)]
@@ -94,11 +77,13 @@ def _encode(value: Any, where: str, *, is_input: bool) -> Any:
     if kind in (set, frozenset):
         return {f"${kind.__name__}": sorted((inner(part, "element") for part in value), key=json.dumps)}
     for known, (name, write, _) in _AS_TEXT.items():
-        # A pandas Timestamp, for instance, is a datetime.
-        if kind is known or (is_input and isinstance(value, known)):
+        if kind is known and _is_in_its_text(value):
             return {name: write(value)}
-    if isinstance(value, numpy.generic):
+    numpy = sys.modules.get("numpy")  # where nobody has imported it, nothing is of it
+    if numpy is not None and isinstance(value, numpy.generic):
         return inner(value.item(), kind.__name__)
+    if (local := _local(value)) is not None:
+        return local
     if kind is dspy.Prediction:
         completions = value.completions
         return {
@@ -110,23 +95,49 @@ def _encode(value: Any, where: str, *, is_input: bool) -> Any:
         keys = getattr(value, "_input_keys", None)
         return {"$example": inner(dict(value.items()), "fields"), "inputs": None if keys is None else sorted(keys)}
     if isinstance(value, enum.Enum):
+        if value.name not in kind.__members__:
+            raise _NoForm(f"{where} is a {kind.__qualname__} without a name")
         return {"$enum": _path(kind, where), "name": value.name}
     if isinstance(value, pydantic.BaseModel):
         data = value.model_dump(mode="json", round_trip=True)
-        if not is_input and _model(kind, data) != value:
+        if _model(kind, data) != value:
             raise _NoForm(f"{where} is a {kind.__qualname__}, which its own JSON does not give again")
-        return {"$model": _path(kind, where, check=not is_input), "data": data}
-    if dataclasses.is_dataclass(kind):
+        return {"$model": _path(kind, where), "data": data}
+    if hasattr(kind, "__dataclass_fields__"):
         fields = {each.name: inner(getattr(value, each.name), each.name) for each in dataclasses.fields(kind)}
-        return {"$dataclass": _path(kind, where, check=not is_input), "data": fields}
-    if is_input and isinstance(value, (str, int, float, pathlib.PurePath)):
-        return {"$subclass": kind.__qualname__, "text": str(value)}
+        form = {"$dataclass": _path(kind, where), "data": fields}
+        if kind.__eq__ is not object.__eq__ and decode(form) != value:
+            raise _NoForm(f"{where} is a {kind.__qualname__}, which its own fields do not give again")
+        return form
     raise _NoForm(f"{where} is of type {kind.__module__}.{kind.__qualname__}")
 
 
-def _path(kind: type, where: str, *, check: bool = True) -> str:
+def _local(value: Any) -> dict[str, Any] | None:
+    """A moment at a place, or at none."""
+    if type(value) is not datetime.datetime or not isinstance(value.tzinfo, (zoneinfo.ZoneInfo, type(None))):
+        return None
+    zone = getattr(value.tzinfo, "key", None)
+    if zone is None and value.tzinfo is not None:
+        return None
+    return {"$local": value.replace(tzinfo=None).isoformat(), "zone": zone, "fold": value.fold}
+
+
+def _is_in_its_text(value: Any) -> bool:
+    """Whether a moment's zone is an offset, which is all that its text tells of it."""
+    zone = getattr(value, "tzinfo", None)
+    if getattr(value, "fold", 0):
+        return False
+    return zone is None or (type(zone) is datetime.timezone and repr(zone) == repr(_offset(zone)))
+
+
+def _offset(zone: datetime.timezone) -> datetime.timezone:
+    """The zone without a name of its own."""
+    return datetime.timezone(zone.utcoffset(None)) if zone.utcoffset(None) else datetime.timezone.utc
+
+
+def _path(kind: type, where: str) -> str:
     path = f"{kind.__module__}:{kind.__qualname__}"
-    if check and ("<" in path or _find(path) is not kind):
+    if "<" in path or _find(path) is not kind:
         raise _NoForm(f"{where} is a {kind.__qualname__}, which is not found under that name in {kind.__module__}")
     return path
 
@@ -163,6 +174,10 @@ def _decode_marked(mark: str, form: dict[str, Any]) -> Any:
     content = form[mark]
     if mark in _FROM_TEXT:
         return _FROM_TEXT[mark](content)
+    if mark == "$local":
+        moment = datetime.datetime.fromisoformat(content)
+        zone = None if form["zone"] is None else zoneinfo.ZoneInfo(form["zone"])
+        return moment.replace(tzinfo=zone, fold=form["fold"])
     if mark == "$dict":
         return {decode(key): decode(part) for key, part in content}
     if mark in ("$tuple", "$set", "$frozenset"):
