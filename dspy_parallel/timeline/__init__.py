@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .critical_path import Segment
 from .figures import Figures
-from .recording import record
+from .recorder import record
 from .spans import Span
 from .timelines import Timeline
 

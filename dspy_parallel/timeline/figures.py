@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .critical_path import critical_path
 from .spans import Span
 
-__all__ = ["Figures", "call_pieces", "figures_of", "lm_calls_above", "waits_by_call"]
+__all__ = ["Figures", "busy_pieces", "call_pieces", "figures_of", "lm_calls_above", "waits_by_call"]
 
 LIMIT_WAITS = ("limit", "connection", "equal call")
 """Waits that are not for the LM."""
@@ -51,10 +51,8 @@ def figures_of(spans: Sequence[Span]) -> Figures:
         return Figures()
     makespan = max(s.end for s in spans) - min(s.start for s in spans)
     above = lm_calls_above(spans)
-    # A call that another LM makes is not a second one.
     calls = [s for s in spans if s.kind == "lm" and above[s.id] is None]
-    waits = waits_by_call(spans)
-    busy = [piece for call in calls for piece in call_pieces(call, waits)]
+    busy = busy_pieces(spans)
     seconds = sum(end - start for start, end in busy)
     return Figures(
         makespan=makespan,
@@ -81,11 +79,13 @@ def lm_calls_above(spans: Sequence[Span]) -> list[Span | None]:
 
 
 def _critical(spans: Sequence[Span], above: Sequence[Span | None]) -> float:
-    return sum(
-        segment.end - segment.start
-        for segment in critical_path(spans)
-        if (span := spans[segment.span]).kind == "lm" or (above[span.id] is not None and span.name not in LIMIT_WAITS)
-    )
+    waits, total = waits_by_call(spans), 0.0
+    for segment in critical_path(spans):
+        span = spans[segment.span]
+        call = span if span.kind == "lm" else above[span.id]
+        pieces = [] if call is None else call_pieces(call, waits)
+        total += sum(max(0.0, min(end, segment.end) - max(start, segment.start)) for start, end in pieces)
+    return total
 
 
 def waits_by_call(spans: Sequence[Span]) -> dict[int, list[Span]]:
@@ -114,6 +114,13 @@ def call_pieces(call: Span, waits: dict[int, list[Span]]) -> list[tuple[float, f
     if call.end > start:
         pieces.append((start, call.end))
     return pieces
+
+
+def busy_pieces(spans: Sequence[Span]) -> list[tuple[float, float]]:
+    """When an LM call is under way; one that another LM makes is not a second one."""
+    above, waits = lm_calls_above(spans), waits_by_call(spans)
+    calls = (span for span in spans if span.kind == "lm" and above[span.id] is None)
+    return [piece for call in calls for piece in call_pieces(call, waits)]
 
 
 def _peak(pieces: Iterable[tuple[float, float]]) -> int:

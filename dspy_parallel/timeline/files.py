@@ -1,15 +1,19 @@
-"""Timelines as JSON files."""
+"""Timelines as JSON, ours and that of trace viewers; files for their owner only: what ran is nobody else's business."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, cast
 
-from ..errors import TimelineError
+from ..errors import TargetError, TimelineError
+from ..escapes import escaped
+from .rows import rows_of
 from .spans import Span
 
-__all__ = ["as_json", "from_json"]
+__all__ = ["as_json", "check_writable", "chrome_trace", "from_json", "write_private"]
 
 FORMAT = "dspy_parallel timeline"
 VERSION = 1
@@ -22,30 +26,78 @@ MAX_DEPTH = 2000
 """Parts within parts; Python's own calls go half as deep."""
 
 
-def as_json(spans: Sequence[Span]) -> str:
-    """All that is known of the spans."""
+def write_private(path: str | os.PathLike[str], content: str) -> None:
+    """Write a file that is made for its owner only (0600); one that is there keeps the rights that it was given."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(content)
+
+
+def check_writable(path: str | os.PathLike[str], *endings: str) -> None:
+    """Find out before anything is called.
+
+    Args:
+        path: The file.
+        *endings: How its name may end.
+
+    Raises:
+        TimelineError: If it ends otherwise.
+        TargetError: If the file cannot be written.
+    """
+    if endings and not os.fspath(path).endswith(endings):
+        raise TimelineError(
+            f"{path} is no kind of file that a timeline can be saved as. Its name ends in {', '.join(endings)}; "
+            "*.trace.json is for https://ui.perfetto.dev."
+        )
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise TargetError(f"The file {path} cannot be written: {error.strerror or error}.") from error
+
+
+def as_json(spans: Sequence[Span], program: str = "", began: datetime | None = None) -> str:
+    """All that is known of the spans, and what ran, and when."""
     rows = [
         [span.parent, span.kind, span.name, round(span.start, 7), round(span.end, 7), span.thread, dict(span.facts)]
         for span in spans
     ]
-    return json.dumps({"format": FORMAT, "version": VERSION, "spans": rows}, separators=(",", ":"), default=str)
+    about = {"format": FORMAT, "version": VERSION, "program": program, "began": began and began.isoformat()}
+    return json.dumps({**about, "spans": rows}, separators=(",", ":"), default=str)
 
 
-def from_json(content: bytes, where: str) -> list[Span]:
-    """The spans of a file; it may come from anybody, so nothing in it is believed.
+def chrome_trace(spans: Sequence[Span]) -> str:
+    """Chrome's trace event format, for https://ui.perfetto.dev; its tracks are not threads, but rows of the page."""
+    events = [
+        {
+            "ph": "X",
+            "pid": 1,
+            "tid": row + 1,
+            "cat": span.kind,
+            "name": escaped(span.name),
+            "ts": round(span.start * 1e6, 3),
+            "dur": round(span.seconds * 1e6, 3),
+            "args": {"thread": span.thread, **span.facts},
+        }
+        for span, row in zip(spans, rows_of(spans), strict=True)
+    ]
+    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}, separators=(",", ":"), default=str)
+
+
+def from_json(content: bytes, where: str) -> tuple[list[Span], str, datetime | None]:
+    """The spans of a file, what ran, and when; it may come from anybody, so nothing in it is believed.
 
     Raises:
         TimelineError: If it is none of ours.
     """
     try:
-        data = json.loads(content.decode("utf-8"))
+        data: Any = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise TimelineError(f"{where} is not JSON: {error}. Timeline.save() writes what this reads.") from None
-    if not isinstance(data, dict) or cast("Any", data).get("format") != FORMAT:
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise TimelineError(f"{where} is not a timeline. Timeline.save('name.json') writes what this reads.")
-    if cast("Any", data).get("version") != VERSION:
+    if data.get("version") != VERSION:
         raise TimelineError(f"{where} has another version than {VERSION}. Read it with the release that wrote it.")
-    rows = cast("Any", data).get("spans")
+    rows = data.get("spans")
     spans: list[Span] = []
     depths: list[int] = []
     for row in rows if isinstance(rows, list) else [None]:
@@ -55,7 +107,11 @@ def from_json(content: bytes, where: str) -> list[Span]:
             raise TimelineError(f"{where}: span {len(spans)} is not what Timeline.save() writes. The file is damaged.")
         spans.append(span)
         depths.append(depth)
-    return spans
+    try:
+        began = datetime.fromisoformat(str(data.get("began")))
+    except ValueError:
+        began = None
+    return spans, str(data.get("program") or ""), began
 
 
 def _span(row: Any, before: Sequence[Span]) -> Span | None:

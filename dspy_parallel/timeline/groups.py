@@ -1,16 +1,17 @@
-"""Spans of the same name in the same place of a program, taken together: what a chart has a line for."""
+"""What a chart has a line for, spans of the same name in the same place of a program; and the marks of its axis."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..escapes import escaped, shortened
 from .figures import call_pieces, waits_by_call
 from .spans import Span
 
-__all__ = ["Group", "groups_of"]
+__all__ = ["Group", "groups_of", "marks_of"]
 
-_PASSED_THROUGH = ("wait", "thread", "step", "chain")
+_PASSED_THROUGH = ("wait", "thread", "chain", "stop")
 """Kinds without a line of their own; their parts belong to what they are parts of."""
 
 
@@ -38,8 +39,22 @@ class Group:
 
     @property
     def label(self) -> str:
-        """What the line is called."""
-        return f"{self.name} · {self.model}" if self.model else self.name
+        """What the line is called, with nothing in it that would be obeyed."""
+        count = f" ×{len(self.spans)}" if len(self.spans) > 1 else ""
+        return escaped(f"{self.name} · {self.model}" if self.model else self.name) + count
+
+    def label_in(self, width: int) -> str:
+        """The label in so many characters: the name of a model is cut last, and of it first the provider's."""
+        if len(self.label) <= width or not (self.model or self.kind == "lm"):
+            return shortened(self.label, width)
+        model = escaped(self.model or self.name)
+        ending = self.label.removeprefix(f"{escaped(self.name)} · ")
+        room = width - len(f" · {ending}")
+        if self.model and room >= 2:
+            return f"{shortened(escaped(self.name), room)} · {ending}"
+        bare = model.rpartition("/")[2]
+        shorter = (ending, ending.removeprefix(model.removesuffix(bare)), shortened(bare, width))
+        return next(text for text in shorter if len(text) <= width)
 
     @property
     def seconds(self) -> float:
@@ -80,3 +95,14 @@ def groups_of(spans: Sequence[Span]) -> list[Group]:
         lines.append(line)
         todo += reversed(line.parts.values())
     return sorted(lines, key=lambda line: line.kind == "blocked")
+
+
+def marks_of(total: float, most: int) -> list[tuple[float, str]]:
+    """Round numbers of seconds on an axis, each with its text.
+
+    Args:
+        total: What the axis stands for; seconds.
+        most: How many there may be, after that at zero.
+    """
+    step = next(s for e in range(-6, 10) for m in (1, 2, 5) if total / (s := m * 10.0**e) <= most)
+    return [(n * step, f"{n * step:g}" + ("" if n else " s")) for n in range(int(total / step + 1e-9) + 1)]

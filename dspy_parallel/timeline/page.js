@@ -6,16 +6,11 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const element = (id) => document.getElementById(id);
 const canvas = element("canvas"), scroll = element("scroll"), pen = canvas.getContext("2d");
 
-const ROW = 20, TOP = 58, CURVE = 30;
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const COLOURS = {
-  module: ["#8fb8de", "#3d6c9b"], predictor: ["#6b9bd2", "#4a7fb5"], lm: ["#5fb878", "#3f9159"],
-  wait: ["#d9dde3", "#4b5362"], tool: ["#e5b35c", "#a97b2b"], graph: ["#cdb4e8", "#6d4f90"],
-  step: ["#e3d8f1", "#4a3a61"], node: ["#b592dc", "#8460ad"], chain: ["#d8d3e4", "#55506a"],
-  thread: ["#e4e1d8", "#4a483f"], blocked: ["#e0605e", "#c8403e"],
-};
-const colour = (kind) => (COLOURS[kind] ?? ["#b9c0ca", "#6a7280"])[dark.matches ? 1 : 0];
-const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const ROW = 20, AXIS = 20, TOP = 62, CURVE = 24;
+const root = document.documentElement, prefersDark = matchMedia("(prefers-color-scheme: dark)");
+const shade = ([light, night]) => (root.dataset.theme === "dark" ? night : light);
+const [CRITICAL, ...COLOURS] = data.colours; // of the mark, then of each kind
+const style = (name) => getComputedStyle(root).getPropertyValue(name).trim();
 
 // --- Spans: one column each, times in microseconds
 
@@ -36,11 +31,7 @@ const seconds = (micros) => {
 
 // --- LM calls in flight
 
-const changes = [];
-const isCall = kinds.map((text) => text === "lm");
-for (let span = 0; span < count; span++) {
-  if (isCall[kind[span]]) changes.push([start[span], 1], [start[span] + length[span], -1]);
-}
+const changes = data.busy.flatMap(([from, to]) => [[from, 1], [to, -1]]);
 changes.sort((one, other) => one[0] - other[0] || one[1] - other[1]);
 
 // --- Drawing
@@ -93,8 +84,8 @@ function draw() {
   pen.clip();
   for (let number = first; number < last; number++) drawRow(number, ground, text);
   pen.restore();
-  drawAxis(text, faint, line);
-  drawCurve(faint, line);
+  drawAxis(faint, line);
+  drawCurve(text);
 }
 
 function drawRow(number, ground, text) {
@@ -109,10 +100,10 @@ function drawRow(number, ground, text) {
     drawnTo = Math.ceil(right);
     const isFound = view.matches === null || view.matches.has(span);
     pen.globalAlpha = isFound ? 1 : 0.18;
-    pen.fillStyle = colour(kinds[kind[span]]);
+    pen.fillStyle = shade(COLOURS[kind[span]]);
     pen.fillRect(left, y + 2, wide, ROW - 4);
     if (view.path && isCritical[span]) {
-      pen.fillStyle = dark.matches ? "#ff9a6b" : "#d6450b";
+      pen.fillStyle = shade(CRITICAL);
       pen.fillRect(left, y + ROW - 4, wide, 2);
     }
     if (wide > 26) label(span, left, wide, y, text);
@@ -125,37 +116,52 @@ function drawRow(number, ground, text) {
   pen.globalAlpha = 1;
 }
 
+const widths = [];
 function label(span, left, wide, y, text) {
   const from = Math.max(left, 0) + 4, room = left + wide - from - 3;
   if (room < 18) return;
-  let shown = names[name[span]];
-  const fits = Math.floor(room / 6.2);
-  if (shown.length > fits) shown = fits > 2 ? `${shown.slice(0, fits - 1)}…` : "";
-  if (!shown) return;
+  const number = name[span], shown = names[number], whole = (widths[number] ??= pen.measureText(shown).width);
+  const fits = whole <= room ? shown.length : Math.floor((room / whole) * shown.length) - 1;
+  if (fits < Math.min(2, shown.length)) return;
   pen.fillStyle = text;
-  pen.fillText(shown, from, y + ROW / 2, room);
+  pen.fillText(fits < shown.length ? `${shown.slice(0, fits)}…` : shown, from, y + ROW / 2, room);
 }
 
-function drawAxis(text, faint, line) {
-  const span = view.to - view.from;
-  const raw = span / Math.max(2, width / 110), power = 10 ** Math.floor(Math.log10(raw));
+// Marks of the axis: [where, text, where the text ends]. One unit for all; a text that would touch the next mark's, or
+// the edge, is left out.
+function marks() {
+  const raw = (view.to - view.from) / Math.max(2, width / 110), power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= raw);
+  const largest = Math.max(Math.abs(view.from), view.to);
+  const [unit, size] = largest >= 1e6 ? ["s", 1e6] : largest >= 1e3 ? ["ms", 1e3] : ["µs", 1];
+  const digits = Math.max(0, Math.ceil(-Math.log10(step / size) - 1e-9)), found = [];
+  for (let number = Math.ceil(view.from / step), free = 0; number * step <= view.to; number++) {
+    const at = Math.round(x(number * step)) + 0.5, text = `${(number * step / size).toFixed(digits)} ${unit}`;
+    const end = at + 4 + pen.measureText(text).width;
+    found.push(at < free || end > width ? [at, "", at] : [at, text, end]);
+    if (found.at(-1)[1]) free = end + 6;
+  }
+  return found;
+}
+
+function drawAxis(faint, line) {
   pen.strokeStyle = line;
   pen.lineWidth = 1;
   pen.fillStyle = faint;
   pen.beginPath();
-  for (let mark = Math.ceil(view.from / step) * step; mark <= view.to; mark += step) {
-    const at = Math.round(x(mark)) + 0.5;
-    pen.moveTo(at, 0);
-    pen.lineTo(at, TOP - 4);
-    pen.fillText(seconds(mark), at + 4, 9);
+  for (const [at, text] of marks()) {
+    pen.moveTo(at, 4);
+    pen.lineTo(at, AXIS - 3);
+    pen.fillText(text, at + 4, AXIS / 2);
   }
-  pen.moveTo(0, TOP - 3.5);
-  pen.lineTo(width, TOP - 3.5);
+  for (const y of [AXIS - 2.5, TOP - 1.5]) {
+    pen.moveTo(0, y);
+    pen.lineTo(width, y);
+  }
   pen.stroke();
 }
 
-function drawCurve(faint) {
+function drawCurve(text) {
   if (!data.peak) return;
   const tall = new Float32Array(Math.ceil(width) + 1);
   let now = 0, index = 0;
@@ -168,14 +174,14 @@ function drawCurve(faint) {
     }
     tall[pixel] = pixel ? most : now;
   }
-  pen.fillStyle = colour("lm");
-  const bottom = TOP - 5;
+  pen.fillStyle = shade(COLOURS[kinds.indexOf("lm")]);
+  const bottom = TOP - 2;
   for (let pixel = 0; pixel <= width; pixel++) {
-    const high = (Math.min(tall[pixel], data.peak) / data.peak) * CURVE;
+    const high = (tall[pixel] / data.peak) * CURVE;
     pen.fillRect(pixel, bottom - high, 1, high);
   }
-  pen.fillStyle = faint;
-  pen.fillText(`LM calls in flight, peak ${data.peak}`, 4, 24);
+  pen.fillStyle = text;
+  pen.fillText(`LM calls in flight, peak ${data.peak}`, 4, AXIS + 8);
 }
 
 // --- Which part is shown
@@ -356,11 +362,20 @@ input.addEventListener("keydown", (event) => {
   if (event.key === "Enter") next(event.shiftKey ? -1 : 1);
   if (event.key === "Escape") { input.value = ""; search(""); input.blur(); }
 });
+// The span that began next, or before.
+function step(by) {
+  if (!count) return;
+  const to = view.selected < 0 ? (by > 0 ? 0 : count - 1) : Math.min(Math.max(view.selected + by, 0), count - 1);
+  select(to);
+  goTo(to);
+}
 const pan = (share) => show(view.from + (view.to - view.from) * share, view.to + (view.to - view.from) * share);
 const KEYS = {
   "+": () => zoom(0.7), "=": () => zoom(0.7), "-": () => zoom(1 / 0.7), 0: fit,
   ArrowLeft: () => pan(-0.15), ArrowRight: () => pan(0.15),
+  ArrowUp: () => step(-1), ArrowDown: () => step(1),
   "/": () => input.focus(), Escape: () => select(-1),
+  c: () => element("path").click(), d: () => element("theme").click(),
 };
 addEventListener("keydown", (event) => {
   if (event.target === input || event.ctrlKey || event.metaKey || event.altKey || !(event.key in KEYS)) return;
@@ -376,19 +391,26 @@ element("path").addEventListener("click", (event) => {
   schedule();
 });
 
+function light(isDark) {
+  root.dataset.theme = isDark ? "dark" : "light";
+  legend();
+  schedule();
+}
+element("theme").addEventListener("click", () => light(root.dataset.theme !== "dark"));
+
 function legend() {
-  const used = kinds.map((shown) => {
+  const used = kinds.map((shown, number) => {
     const entry = document.createElement("span"), patch = document.createElement("i");
-    patch.style.background = colour(shown);
+    patch.style.background = shade(COLOURS[number]);
     entry.append(patch, shown);
     return entry;
   });
   element("legend").replaceChildren(...used);
 }
 
-dark.addEventListener("change", () => { legend(); schedule(); });
+prefersDark.addEventListener("change", () => light(prefersDark.matches));
 new ResizeObserver(resize).observe(scroll);
-legend();
+light(prefersDark.matches);
 fit();
 resize();
-document.documentElement.dataset.ready = Math.round(performance.now() - begun);
+root.dataset.ready = Math.round(performance.now() - begun);

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
+from ..display import KINDS, OTHER
+from ..escapes import escaped, shortened
 from .critical_path import critical_path
-from .escaping import printable, shortened
-from .groups import Group, groups_of
+from .groups import Group, groups_of, marks_of
 from .spans import Span
 from .summary import summary
 
@@ -18,16 +19,6 @@ MARGIN = 10
 MAX_LINES = 60
 MAX_BARS = 2000
 """In one line; a picture has no more pixels anyway."""
-
-COLOURS = {
-    "module": "#8fb8de",
-    "predictor": "#6b9bd2",
-    "lm": "#5fb878",
-    "tool": "#e5b35c",
-    "graph": "#cdb4e8",
-    "node": "#b592dc",
-    "blocked": "#e0605e",
-}
 
 
 def svg(spans: Sequence[Span], *, width: int = 960, title: str = "", figures: bool = True) -> str:
@@ -43,13 +34,13 @@ def svg(spans: Sequence[Span], *, width: int = 960, title: str = "", figures: bo
     total = max(max((s.end for s in spans), default=0.0) - begin, 1e-9)
     groups = groups_of(spans)
     shown = groups[:MAX_LINES]
-    notes = [printable(text) for text, _ in summary(spans) if figures] if spans else ["Nothing was recorded."]
+    notes = [escaped(text) for text, _ in summary(spans) if figures] if spans else ["Nothing was recorded."]
     if len(groups) > len(shown):
         notes.insert(0, f"… and {len(groups) - len(shown)} more lines")
     top = MARGIN + (28 if title else 0)
     bottom = top + len(shown) * ROW + 26
     height = bottom + len(notes) * 19 + MARGIN
-    labels = max((len(_label(group)) for group in shown), default=0)
+    labels = max((len(group.label) for group in shown), default=0)
     left = min(MARGIN + labels * 7 + 12, width // 3)
     scale = (width - left - 70) / total
     critical = {segment.span for segment in critical_path(spans) if figures}
@@ -70,40 +61,33 @@ def svg(spans: Sequence[Span], *, width: int = 960, title: str = "", figures: bo
 
 
 def _text(text: str) -> str:
-    return escape(printable(text))
-
-
-def _label(group: Group) -> str:
-    count = f" ×{len(group.spans)}" if len(group.spans) > 1 else ""
-    return printable(group.label) + count
+    return escape(escaped(text))
 
 
 def _line(group: Group, y: int, left: int, scale: float, begin: float, critical: set[int]) -> Iterator[str]:
     indent = min(group.depth * 12, 60)
     room = max((left - MARGIN - indent) // 7, 4)
-    yield (f'<text x="{MARGIN + indent}" y="{y + 15}" fill="#1c2330">{escape(shortened(_label(group), room))}</text>')
+    yield (f'<text x="{MARGIN + indent}" y="{y + 15}" fill="#1c2330">{escape(shortened(group.label, room))}</text>')
     several = len(group.spans) > 1
     for span in group.spans[:MAX_BARS]:
         x, wide = left + (span.start - begin) * scale, max(span.seconds * scale, 1.0)
         # Those of one line that overlap show through each other.
-        paint = f'fill="{COLOURS.get(group.kind, "#b9c0ca")}"' + (' fill-opacity="0.55"' if several else "")
-        hint = f"{printable(span.name)}: {span.seconds:.3f} s"
+        paint = f'fill="{KINDS.get(group.kind, OTHER).light}"' + (' fill-opacity="0.55"' if several else "")
+        hint = f"{escaped(span.name)}: {span.seconds:.3f} s"
         yield (
             f'<rect x="{x:.1f}" y="{y + 3}" width="{wide:.1f}" height="{ROW - 6}" rx="2" {paint} '
             f"aria-label={quoteattr(hint)}><title>{escape(hint)}</title></rect>"
         )
         if span.id in critical:
-            yield f'<rect x="{x:.1f}" y="{y + ROW - 5}" width="{wide:.1f}" height="2" fill="#d6450b"/>'
+            mark = KINDS["critical"].light
+            yield f'<rect x="{x:.1f}" y="{y + ROW - 5}" width="{wide:.1f}" height="2" fill="{mark}"/>'
     end = max(span.end for span in group.spans)
     x = left + (end - begin) * scale + 5
     yield f'<text x="{x:.1f}" y="{y + 15}" fill="#6b7483" font-size="11.5">{group.seconds:.2f} s</text>'
 
 
 def _axis(total: float, left: int, scale: float, top: int, bottom: int) -> Iterator[str]:
-    steps = (m * 10.0**e for e in range(-6, 10) for m in (1, 2, 5))
-    step = next(s for s in steps if total / s <= 8)
-    for count in range(int(total / step + 1e-9) + 1):
-        x = left + count * step * scale
+    for moment, text in marks_of(total, 8):
+        x = left + moment * scale
         yield f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{bottom + 4}" stroke="#e3e6eb"/>'
-        unit = " s" if count == 0 else ""
-        yield f'<text x="{x:.1f}" y="{bottom + 18}" fill="#6b7483" font-size="11.5">{count * step:g}{unit}</text>'
+        yield f'<text x="{x:.1f}" y="{bottom + 18}" fill="#6b7483" font-size="11.5">{text}</text>'

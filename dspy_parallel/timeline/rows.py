@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .critical_path import children_of
 from .spans import Span
 
-__all__ = ["rows_of", "tracks_of"]
+__all__ = ["rows_of"]
 
 
 def rows_of(spans: Sequence[Span]) -> list[int]:
@@ -55,40 +55,4 @@ def _packed(intervals: Sequence[tuple[float, float]]) -> list[int]:
         track = heapq.heappop(free) if free else len(taken)
         heapq.heappush(taken, (max(end, start), track))
         tracks.append(track)
-    return tracks
-
-
-def tracks_of(spans: Sequence[Span]) -> list[int]:
-    """A track for each span, on which spans are either apart or one within the other: what trace viewers draw."""
-    tracks = [0] * len(spans)
-    open_on: list[list[Span]] = []
-    idle: list[int] = []
-    ends: list[tuple[float, int, int]] = []  # end of a span, its depth on its track, its track
-    for span in spans:
-        while ends and ends[0][0] <= span.start:
-            _, _, track = heapq.heappop(ends)
-            stack = open_on[track]
-            while stack and stack[-1].end <= span.start:
-                stack.pop()
-            if not stack:
-                heapq.heappush(idle, track)
-        parent = span.parent
-        on_parents = parent is not None and bool(open_on[tracks[parent]])
-        if on_parents and parent is not None:
-            top = open_on[tracks[parent]][-1]
-            on_parents = top.id == parent and span.end <= top.end
-        if on_parents and parent is not None:
-            track = tracks[parent]
-        else:
-            track = -1
-            while idle and track < 0:
-                candidate = heapq.heappop(idle)
-                if not open_on[candidate]:
-                    track = candidate
-            if track < 0:
-                track = len(open_on)
-                open_on.append([])
-        tracks[span.id] = track
-        open_on[track].append(span)
-        heapq.heappush(ends, (span.end, -len(open_on[track]), track))
     return tracks

@@ -3,77 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from .escaping import printable, shortened
-from .figures import call_pieces, figures_of, waits_by_call
-from .groups import Group, groups_of
+from ..display import Line
+from .figures import busy_pieces, figures_of
+from .groups import groups_of, marks_of
 from .spans import Span
 from .summary import summary
 
-if TYPE_CHECKING:
-    from rich.text import Text
-
-__all__ = ["Line", "axis", "bar", "chart", "plain", "styled"]
-
-Line = list[tuple[str, str]]
-"""Pieces of text, each with a style: a kind of span, or one of `""`, `"bold"`, `"dim"`."""
+__all__ = ["axis", "bar", "chart"]
 
 MAX_LINES = 40
 
 _HEIGHTS = " ▁▂▃▄▅▆▇█"
 _ENDS = " ▏▎▍▌▋▊▉█"
 
-STYLES = {
-    "bold": "bold",
-    "dim": "dim",
-    "graph": "magenta",
-    "node": "magenta",
-    "module": "cyan",
-    "predictor": "blue",
-    "lm": "green",
-    "tool": "yellow",
-    "blocked": "bold red",
-}
 
-
-def plain(lines: Sequence[Line]) -> str:
-    """The lines without styles."""
-    return "\n".join("".join(text for text, _ in line).rstrip() for line in lines)
-
-
-def styled(lines: Sequence[Line]) -> Text:
-    """The lines for rich, which is an extra."""
-    from rich.text import Text
-
-    pieces: list[tuple[str, str]] = []
-    for line in lines:
-        pieces += [(text, STYLES.get(style, "")) for text, style in line]
-        pieces.append(("\n", ""))
-    return Text.assemble(*pieces[:-1], no_wrap=True)
-
-
-def chart(spans: Sequence[Span], width: int) -> list[Line]:
+def chart(spans: Sequence[Span], width: int, *, whole: bool = False) -> list[Line]:
     """The chart.
 
     Args:
         spans: Of a timeline.
         width: Columns.
+        whole: Whether the critical path has all that is on it.
     """
     if not spans:
         return [[("Nothing was recorded.", "dim")]]
     begin, end = min(s.start for s in spans), max(s.end for s in spans)
     total = max(end - begin, 1e-9)
     groups = groups_of(spans)
-    labels = [_label(group) for group in groups]
-    margin = min(max(max(map(len, labels), default=0) + 2, 19), max(width // 3, 19))
+    margin = max((2 * group.depth + len(group.label) for group in groups), default=0) + 2
+    margin = min(max(margin, 19), max(width * 2 // 5, 19))
     columns = max(width - margin - 9, 10)
     lines: list[Line] = []
-    for group, label in list(zip(groups, labels, strict=True))[:MAX_LINES]:
+    for group in groups[:MAX_LINES]:
         drawn = bar(group.busy, begin, total, columns)
+        indent = min(2 * group.depth, 10)
+        label = " " * indent + group.label_in(margin - 1 - indent)
         lines.append(
             [
-                (f"{shortened(label, margin - 1):<{margin}}", "" if group.kind != "blocked" else "blocked"),
+                (f"{label:<{margin}}", "blocked" if group.kind == "blocked" else ""),
                 (drawn, group.kind),
                 (f"{group.seconds:7.2f} s", "dim"),
             ]
@@ -83,20 +51,13 @@ def chart(spans: Sequence[Span], width: int) -> list[Line]:
     lines += _in_flight(spans, margin, begin, total, columns)
     lines.append([(" " * margin + axis(total, columns), "dim")])
     lines.append([])
-    lines += [[(text, style)] for text, style in summary(spans)]
+    lines += [[(text, style)] for text, style in summary(spans, whole=whole)]
     return lines
 
 
-def _label(group: Group) -> str:
-    count = f" ×{len(group.spans)}" if len(group.spans) > 1 else ""
-    return "  " * group.depth + printable(group.label) + count
-
-
 def _in_flight(spans: Sequence[Span], margin: int, begin: float, total: float, columns: int) -> Iterator[Line]:
-    calls = [span for span in spans if span.kind == "lm"]
-    if len(calls) > 1:
-        waits = waits_by_call(spans)
-        busy = [piece for call in calls for piece in call_pieces(call, waits)]
+    if sum(span.kind == "lm" for span in spans) > 1:
+        busy = busy_pieces(spans)
         peak = figures_of(spans).peak_in_flight
         yield [
             (f"{'LM calls in flight':<{margin}}"[: margin - 1] + " ", "bold"),
@@ -136,11 +97,8 @@ def bar(
 
 def axis(total: float, columns: int) -> str:
     """Marks at round numbers of seconds, each where its moment is."""
-    steps = (m * 10.0**e for e in range(-6, 10) for m in (1, 2, 5))
-    step = next(s for s in steps if total / s <= max(columns // 12, 1))
     marks = [" "] * (columns + 9)
-    for count in range(int(total / step + 1e-9) + 1):
-        mark = f"{count * step:g}" + (" s" if count == 0 else "")
-        at = round(count * step / total * columns)
-        marks[at : at + len(mark)] = mark
+    for moment, text in marks_of(total, max(columns // 12, 1)):
+        at = round(moment / total * columns)
+        marks[at : at + len(text)] = text
     return "".join(marks)[: columns + 9].rstrip()

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .chrome_trace import chrome_trace
+from ..display import plain, styled
 from .critical_path import Segment, critical_path
 from .figures import Figures, figures_of
-from .files import as_json, from_json
+from .files import as_json, check_writable, chrome_trace, from_json, write_private
 from .page import frame, page
 from .picture import svg
 from .spans import Span
-from .terminal import chart, plain, styled
+from .terminal import chart
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["Timeline"]
+__all__ = ["ENDINGS", "Timeline"]
 
 HTML_SPANS_IN_NOTEBOOKS = 20_000
 """A notebook keeps what it shows: beyond this, a picture of the timeline is not worth its megabytes there."""
@@ -47,8 +48,9 @@ class Timeline:
         ```
     """
 
-    def __init__(self, source: Callable[[], list[Span]]) -> None:
+    def __init__(self, source: Callable[[], list[Span]], program: str = "", began: datetime | None = None) -> None:
         self._source = source
+        self._about = program, began
 
     @classmethod
     def of(cls, spans: list[Span]) -> Timeline:
@@ -77,7 +79,7 @@ class Timeline:
 
     def html(self) -> str:
         """A page that needs nothing else: with zoom, search, and details of each span."""
-        return page(self.spans)
+        return page(self.spans, *self._about)
 
     def svg(self, *, width: int = 960, title: str = "", figures: bool = True) -> str:
         """A picture, for a README.
@@ -102,23 +104,21 @@ class Timeline:
         return plain(chart(self.spans, width))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a file of the kind that its name says.
+        """Write a file of the kind that its name says, for its owner only (mode 0600).
 
         Args:
-            path: `*.html`, `*.svg`, `*.txt`, `*.trace.json` for trace viewers, or else JSON for `Timeline.load()`.
+            path: `*.html`, `*.svg`, `*.txt`, `*.trace.json` for trace viewers, or `*.json` for `Timeline.load()`.
+
+        Raises:
+            TimelineError: If its name says another kind.
+            OSError: If it cannot be written.
         """
+        check_writable(path, *ENDINGS)
         name = os.fspath(path)
-        if name.endswith(".html"):
-            content = self.html()
-        elif name.endswith(".svg"):
-            content = self.svg()
-        elif name.endswith(".txt"):
-            content = self.text() + "\n"
-        elif name.endswith(".trace.json"):
-            content = self.chrome_trace()
-        else:
-            content = as_json(self.spans)
-        Path(path).write_text(content, encoding="utf-8")
+        write_private(path, next(make(self) for ending, make in ENDINGS.items() if name.endswith(ending)))
+
+    def _json(self) -> str:
+        return as_json(self.spans, *self._about)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Timeline:
@@ -131,7 +131,8 @@ class Timeline:
             TimelineError: If it is no timeline.
             OSError: If it cannot be read.
         """
-        return cls.of(from_json(Path(path).read_bytes(), os.fspath(path)))
+        spans, program, began = from_json(Path(path).read_bytes(), os.fspath(path))
+        return cls(lambda: spans, program, began)
 
     def __str__(self) -> str:
         return self.text()
@@ -151,4 +152,14 @@ class Timeline:
         spans = self.spans
         if len(spans) > HTML_SPANS_IN_NOTEBOOKS:
             return svg(spans, width=960, title=f"{len(spans):,} spans; save them as .html to zoom")
-        return frame(page(spans))
+        return frame(page(spans, *self._about))
+
+
+ENDINGS: dict[str, Callable[[Timeline], str]] = {
+    ".html": Timeline.html,
+    ".svg": Timeline.svg,
+    ".txt": lambda timeline: f"{timeline.text()}\n",
+    ".trace.json": Timeline.chrome_trace,
+    ".json": Timeline._json,
+}
+"""What a file is that is called so."""

@@ -1,4 +1,4 @@
-"""Blocked event loops are found with file and line; busy and idle ones are not."""
+"""Blocked event loops are in the timeline with file and line; see tests/bridge/test_loop_monitor.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from dspy_parallel import record
-from tests.loops import LOOP_KINDS, run_on
+from tests.support.loops import LOOP_KINDS, run_on
 
 
 def block(seconds):
@@ -32,7 +32,6 @@ def test_code_that_blocks_is_named(kind):
     blocked = [span for span in timeline.spans if span.kind == "blocked"]
     longest = max(blocked, key=lambda span: span.seconds)  # on a busy machine there may be others
     assert (longest.facts["file"], longest.facts["line"], longest.facts["function"]) == (__file__, LINE, "block")
-    assert 0.2 < timeline.figures.blocked_seconds < 0.6
     assert f"test_blocking.py:{LINE}" in str(timeline)
 
 
@@ -44,7 +43,7 @@ async def test_a_block_that_the_recording_ends_with_is_found():
 
 
 @pytest.mark.parametrize("outside", ["in the loop", "around the loop"])
-def test_nested_blocks_have_a_blocked_stretch_once_each(outside):
+def test_nested_recordings_have_a_block_once_each(outside):
     async def main():
         with record() as inner:
             await asyncio.sleep(0.05)
@@ -65,32 +64,7 @@ def test_nested_blocks_have_a_blocked_stretch_once_each(outside):
         assert [s.facts["line"] for s in timeline.spans if s.facts.get("function") == "block"] == [LINE]
 
 
-async def test_a_loop_with_much_to_do_is_not_blocked():
-    async def short():
-        for _ in range(200):
-            sum(range(2000))
-            await asyncio.sleep(0)
-
-    with record() as timeline:
-        await asyncio.gather(*(short() for _ in range(20)))
-    assert timeline.figures.blocked_seconds == 0
-
-
 async def test_an_idle_loop_is_not_blocked():
     with record() as timeline:
         await asyncio.sleep(0.2)
     assert timeline.spans == []
-
-
-def test_no_thread_is_left():
-    def watching():
-        return [thread for thread in threading.enumerate() if thread.name == "dspy-parallel-timeline"]
-
-    async def main():
-        with record():
-            await asyncio.sleep(0)
-            assert len(watching()) == 1
-
-    before = len(watching())
-    asyncio.run(main())
-    assert len(watching()) == before == 0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspy_parallel.timeline.rows import rows_of, tracks_of
+from dspy_parallel.timeline.rows import rows_of
 from tests.timeline.making import timeline
 
 THREE = timeline(
@@ -33,7 +33,7 @@ def test_figures():
     assert figures.limit_seconds == 1
     assert figures.connection_seconds == 0.5
     assert figures.blocked_seconds == 1.5  # the two overlap
-    assert figures.critical_seconds == pytest.approx(5 + 2.5)
+    assert figures.critical_seconds == pytest.approx(4 + 2.5)
 
 
 def test_the_critical_path_goes_by_what_ended_last():
@@ -96,12 +96,3 @@ def test_spans_in_one_row_do_not_overlap(made):
         for other in spans[:number]:
             if rows[other.id] == rows[number]:
                 assert other.end <= span.start or span.end <= other.start
-
-
-@given(timelines())
-def test_on_one_track_spans_are_apart_or_nested(made):
-    spans, tracks = made.spans, tracks_of(made.spans)
-    for number, span in enumerate(spans):
-        for other in spans[:number]:
-            if tracks[other.id] == tracks[number]:
-                assert other.end <= span.start or (other.start <= span.start and span.end <= other.end)

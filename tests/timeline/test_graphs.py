@@ -82,11 +82,23 @@ def test_nodes_and_steps_hold_what_runs_in_them(converted, how):
     calls = timeline.lm_calls
     assert [above(call, "node").name for call in calls] == ["one", "many", "many", "many"]
     assert len({above(call, "node").id for call in calls}) == 4
-    assert [above(call, "step").name for call in calls] == ["step 1", "step 2", "step 2", "step 2"]
+    assert [above(call, "node").facts["step"] for call in calls] == [1, 2, 2, 2]
     assert len({above(call, "graph").id for call in calls}) == 1
-    for node in (span for span in spans if span.kind == "node"):
-        step = spans[node.parent]
-        assert step.start <= node.start <= node.end <= step.end
+
+
+@pytest.mark.parametrize("converted", [False, True])
+def test_turns_of_one_task_stand_beside_each_other(converted):
+    graph = build(converted)
+
+    async def converse():
+        for _ in range(3):
+            await graph.ainvoke({"answers": []})
+
+    with dspy.context(lm=DummyLM([{"answer": "yes"}] * 12)), record() as timeline:
+        asyncio.run(converse())
+    turns = [span for span in timeline.spans if span.kind == "graph"]
+    assert [turn.parent for turn in turns] == [None] * 3
+    assert {turn.id for turn in turns} <= {segment.span for segment in timeline.critical_path}
 
 
 def test_subgraphs_are_graphs_in_nodes():
@@ -100,7 +112,7 @@ def test_subgraphs_are_graphs_in_nodes():
         names.append((span.kind, span.name))
         span = None if span.parent is None else spans[span.parent]
     kinds = [kind for kind, _ in reversed(names)]
-    assert kinds == ["graph", "step", "node", "graph", "step", "node", "module", "predictor", "lm"]
+    assert kinds == ["graph", "node", "graph", "node", "module", "predictor", "lm"]
 
 
 def test_a_stream_that_is_left_leaves_nothing_behind():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from datetime import datetime, timezone
 
 import pytest
 
+from dspy_parallel import Timeline
 from tests.timeline.chromium import Chromium, find_chromium
 from tests.timeline.making import large, timeline
 
@@ -119,6 +122,41 @@ def test_keys_zoom_and_open_the_search(page):
     assert page.run("document.activeElement.id") == "search"
 
 
+def test_up_and_down_go_from_one_to_the_next(page):
+    for key, selected in (("ArrowDown", 0), ("ArrowDown", 1), ("ArrowDown", 2), ("ArrowUp", 1), ("Escape", -1)):
+        page.press(key)
+        assert page.run("view.selected") == selected
+
+
+def test_light_and_dark(page):
+    light = page.run("style('--ground')"), pixel(page, 2)
+    page.press("d")
+    assert (page.run("style('--ground')"), pixel(page, 2)) == ("#16181d", [63, 145, 89])
+    page.run("element('theme').click()")
+    page.settle()
+    assert (page.run("style('--ground')"), pixel(page, 2)) == light
+
+
+def test_marks_have_one_unit_and_room(page):
+    for zoom in (1, 0.3, 0.01, 1e-4):
+        page.run(f"(zoom({zoom}), 0)")
+        page.settle()
+        texts = [mark for mark in page.run("marks()") if mark[1]]
+        assert len({text.partition(" ")[2] for _, text, _ in texts}) == 1
+        assert all(end < at for (_, _, end), (at, _, _) in itertools.pairwise(texts))
+        assert texts[-1][2] <= page.run("width")
+
+
+def test_what_ran_and_when(browser, tmp_path):
+    began = datetime(2026, 5, 4, 3, 2, 1, tzinfo=timezone.utc)
+    made = Timeline(lambda: timeline(*ROWS).spans, "<agent>.py", began)
+    made.save(tmp_path / "made.json")
+    Timeline.load(tmp_path / "made.json").save(tmp_path / "page.html")
+    browser.open(tmp_path / "page.html")
+    assert browser.run("document.title") == "<agent>.py · timeline"
+    assert browser.run("document.querySelector('h1').innerText") == "<agent>.py2026-05-04 03:02:01 UTC"
+
+
 def test_search_counts_and_goes_from_one_to_the_next(page):
     page.run("element('search').focus()")
     page.type("openai")
@@ -163,6 +201,7 @@ def test_an_empty_timeline_has_a_page(browser, tmp_path):
     assert browser.problems == []
 
 
+@pytest.mark.bench
 def test_100_000_spans_are_there_in_under_5_seconds(browser, tmp_path):
     browser.problems.clear()
     large(100_000).save(tmp_path / "large.html")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 from dspy.utils import DummyLM
 from dspy.utils.callback import BaseCallback
 
-from dspy_parallel import Timeline, async_module, events, record, seams
+from dspy_parallel import TargetError, Timeline, TimelineError, async_module, events, record, seams
 from dspy_parallel.seams.patches import Patch
 from dspy_parallel.seams.table import _table
 
@@ -84,7 +85,7 @@ def test_a_bridged_program_is_the_same_tree(engine):
         asyncio.run(program.acall(question="?"))
     assert tree(timeline) == ONE
     threads = [span for span in timeline.spans if span.kind == "thread"]
-    assert bool(threads) == (engine != "loop")
+    assert bool(threads) == (engine == "thread")  # the program's code is known
     assert all(span.thread == span.name != "MainThread" for span in threads)
 
 
@@ -204,6 +205,35 @@ def test_it_can_be_looked_at_meanwhile():
         with events.span("node", "open"):
             assert timeline.spans[0].facts == {"unfinished": True}
         assert timeline.spans[0].facts == {}
+
+
+def test_a_call_that_was_given_up_before_it_asked_anything_is_none():
+    """Unless nobody sees the requests of this LM."""
+    with record() as timeline:
+        for name, asks, error in (
+            ("m", True, None),
+            ("m", True, asyncio.CancelledError()),
+            ("m", False, asyncio.CancelledError()),
+            ("m", False, ValueError()),
+            ("custom", False, asyncio.CancelledError()),
+        ):
+            call = events.begin(events.current(), "lm", name)
+            if asks:
+                events.waited("reply", call.start)
+            events.end(call, error)
+    found = [(call.name, call.facts.get("requests", 0), call.facts.get("error")) for call in timeline.lm_calls]
+    cancelled = "CancelledError"
+    assert found == [("m", 1, None), ("m", 1, cancelled), ("m", 0, "ValueError"), ("custom", 0, cancelled)]
+
+
+def test_it_is_saved_when_the_block_is_left(tmp_path):
+    with contextlib.suppress(KeyError), dspy.context(lm=lm()), record(save=tmp_path / "run.json") as timeline:
+        Inner()(question="?")
+        raise KeyError
+    assert tree(Timeline.load(tmp_path / "run.json")) == tree(timeline) != []
+    for path, error in (("run.pdf", TimelineError), (tmp_path / "nowhere" / "run.json", TargetError)):
+        with pytest.raises(error), record(save=path):
+            pytest.fail("begins all the same")
 
 
 def test_exceptions_are_named_and_go_on():

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import datetime
 from types import FrameType
 from typing import Any
 
 from .. import events
+from ..bridge import BlockedSlice, LoopMonitor
 from ..events import OpenSpan
-from ..seams.recording import watching
-from .blocking import BlockedStretch, LoopWatch
-from .graphs import listen_to_langchain
+from ..seams.call_spans import watching
+from .files import check_writable
+from .langchain_listener import listen_to_langchain
 from .spans import Span, frozen
 from .texts import Texts
-from .timelines import Timeline
+from .timelines import ENDINGS, Timeline
 
 __all__ = ["Recorder", "record"]
+
+
+def program_name() -> str:
+    """The script or module that this process runs; empty where it is none."""
+    main = sys.modules.get("__main__")
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    return str(spec.name).removesuffix(".__main__") if spec is not None else os.path.basename(file or "")
 
 
 class Recorder:
@@ -39,7 +49,7 @@ class Recorder:
         self.told = None if texts is None else texts.keep
         """Called with a call that has ended and what was said in it, if that is asked for."""
         self._threads: dict[int, str] = {}
-        self._watch = LoopWatch(self._blocked)
+        self._monitor = LoopMonitor(self._blocked)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def opened(self, span: OpenSpan) -> None:
@@ -53,25 +63,24 @@ class Recorder:
         """Have the running event loop watched, here and in the recordings around this one."""
         loop = asyncio._get_running_loop()
         if loop is not None and loop is not self._loop:
-            if not self._watch.knows(loop):
-                self._watch.watch(loop)
+            self._monitor.watch(loop)
             self._loop = loop  # the same one again, as a rule
             around = self._around()
             if around is not None:
                 around.look_for_loop()
 
-    def _blocked(self, stretch: BlockedStretch, frame: FrameType, line: int) -> None:
+    def _blocked(self, found: BlockedSlice, frame: FrameType) -> None:
         code = frame.f_code
         function: str = getattr(code, "co_qualname", code.co_name)
-        name = f"{os.path.basename(code.co_filename)}:{line} in {function}"
-        facts = {"file": code.co_filename, "line": line, "function": function}
+        name = f"{os.path.basename(code.co_filename)}:{found.line} in {function}"
+        facts = {"file": code.co_filename, "line": found.line, "function": function}
         span = OpenSpan(self, self.root, "blocked", name, None, facts)
-        span.start, span.end, span.thread = stretch.start, stretch.end, stretch.thread
+        span.start, span.end, span.thread = found.start, found.end, found.thread
         self.spans.append(span)
 
     def close(self) -> None:
         """Take no more spans; hand those there are to the recording around this one."""
-        self._watch.stop()
+        self._monitor.stop()
         self.ended = time.perf_counter()
         self.is_open = False
         around = self._around()
@@ -98,8 +107,20 @@ class Recorder:
         return spans
 
 
+def _shown(recorder: Recorder) -> AbstractContextManager[None]:
+    from .live_view import live_view  # with limits, which most recordings have no use for
+
+    return live_view(recorder.spans)
+
+
 @contextmanager
-def record(*, include_text: bool = False, everywhere: bool = False) -> Generator[Timeline]:
+def record(
+    *,
+    include_text: bool = False,
+    everywhere: bool = False,
+    save: str | os.PathLike[str] | None = None,
+    live: bool = False,
+) -> Generator[Timeline]:
     """Get a timeline of what runs in the block: modules, LM calls and their waits, tools, graphs, blocked loops.
 
     It sees what the block starts, in its tasks, in bridged programs, in graphs, and in the threads of the bridge, of
@@ -113,9 +134,17 @@ def record(*, include_text: bool = False, everywhere: bool = False) -> Generator
             default a timeline has no text of that kind, only names, types, times and places in the code.
         everywhere: Whether to record the whole process: also threads that were started by other means, and what
             others do.
+        save: The file to write when the block is left, also by an error; of a kind that `Timeline.save()` knows.
+        live: Whether to show what is in flight, waiting and done, while the block runs and stderr is a terminal. It
+            needs rich, which the extra `cli` has.
 
     Yields:
         The timeline, which can be looked at at any time, and stays when the block is left.
+
+    Raises:
+        TimelineError: If it cannot be saved under that name.
+        TargetError: If the file cannot be written.
+        MissingExtraError: If it is to be shown, and rich is not installed.
 
     Example:
         ```python
@@ -129,15 +158,24 @@ def record(*, include_text: bool = False, everywhere: bool = False) -> Generator
         print(timeline)
         ```
     """
+    if save is not None:
+        check_writable(save, *ENDINGS)
     listen_to_langchain()
     recorder = Recorder(Texts() if include_text else None)
+    timeline = Timeline(recorder.frozen, program_name(), datetime.now().astimezone())
     recorder.look_for_loop()
     token = events.innermost.set(recorder.root)
     try:
-        with watching(), events.everywhere(recorder.root) if everywhere else nullcontext():
-            yield Timeline(recorder.frozen)
+        with (
+            _shown(recorder) if live else nullcontext(),
+            watching(),
+            events.everywhere(recorder.root) if everywhere else nullcontext(),
+        ):
+            yield timeline
     finally:
         recorder.close()
+        if save is not None:
+            timeline.save(save)
         try:
             events.innermost.reset(token)
         except ValueError:  # an async generator that is closed in another context
