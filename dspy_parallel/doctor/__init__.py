@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
-from .findings import Finding
+from .findings import Finding, Findings
 
 __all__ = ["Finding", "diagnose"]
 
 
-def diagnose(target: Any, *, inputs: Mapping[str, Any] | None = None, in_flight: int = 1) -> list[Finding]:
+def diagnose(target: Any, *, inputs: Mapping[str, Any] | None = None) -> list[Finding]:
     """What in a program blocks, fails or keeps it from running in parallel, with file and line.
 
     The source is read, and so are the helpers that it calls; nothing is run, unless there are `inputs`. Then the
     program runs once, in this thread, which must have no running event loop, against the LM that is configured.
 
     Args:
-        target: A `dspy.Module` class or instance, a LangGraph (builder or compiled), or a function.
+        target: A `dspy.Module` class or instance, a LangGraph (builder or compiled), a FastAPI app, or a function; or
+            an imported Python module, of which all of these are looked at.
         inputs: Keyword arguments to run it with, or a graph's state; None runs nothing.
-        in_flight: How many runs at the same time there shall be.
 
     Returns:
         Findings, errors first, then by file and line; none if nothing is wrong.
@@ -45,7 +46,8 @@ def diagnose(target: Any, *, inputs: Mapping[str, Any] | None = None, in_flight:
         assert "@async_module" in finding.instead
         ```
     """
-    from ..targets import as_target  # they import DSPy, for which the command's --help need not wait
     from .diagnosis import examine
+    from .target import as_target, targets_in  # they import DSPy, for which the command's --help need not wait
 
-    return examine(as_target(target), inputs=inputs, in_flight=in_flight).findings
+    targets = targets_in(target) if isinstance(target, ModuleType) else [as_target(target)]
+    return Findings(examine(*targets, inputs=inputs).findings)

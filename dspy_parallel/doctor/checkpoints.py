@@ -7,12 +7,14 @@ import linecache
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..langgraph.savers import _needs_thread
-from ..seams.twins import refuses
-from ..targets import Target
-from .findings import Finding, Place
-from .graphs import is_parallelized
-from .programs import Program
+from ..analysis.places import Place
+from ..langgraph.savers import needs_thread
+from ..seams.async_counterparts import refuses
+from .catalogue import Level
+from .findings import Finding, found
+from .graph_nodes import is_parallelized
+from .parts import Program
+from .target import Target
 
 __all__ = ["checkpoint_findings"]
 
@@ -25,23 +27,18 @@ def checkpoint_findings(target: Target, programs: Sequence[Program]) -> Iterator
     if saver is None or isinstance(saver, bool) or is_parallelized(target.value):
         return
     cls: Any = type(saver)
-    lacking = [name for name in _METHODS if _needs_thread(cls, name)]
+    lacking = [name for name in _METHODS if needs_thread(cls, name)]
     if not lacking:
         return
     raises = any(refuses(cls, f"a{name}") for name in lacking)
-    has_async_nodes = any(program.where == "loop" for program in programs)
-    methods = ", ".join(f"a{name}" for name in lacking)
-    yield Finding(
-        "sync-checkpointer",
-        "error" if has_async_nodes else "warning",
-        _compiled_at(programs, cls.__name__),
-        target.name,
-        f"{cls.__qualname__} has no {methods} that does what its sync counterpart does.",
-        "ainvoke raises NotImplementedError" + (", and async nodes allow nothing else." if has_async_nodes else ".")
-        if raises
-        else "Under ainvoke its override is passed by: checkpoints are stored by the inherited method.",
-        f"Async{cls.__name__} in an async program; or parallelize_graph(graph), which runs it in a thread of its own.",
-    )
+    is_async = any(program.where == "loop" for program in programs)
+    if raises:
+        cost = "ainvoke raises NotImplementedError" + (", and async nodes allow nothing else." if is_async else ".")
+    else:
+        cost = "Under ainvoke its override is passed by: checkpoints are stored by the inherited method."
+    words = {"cls": cls.__name__, "methods": ", ".join(f"a{name}" for name in lacking), "cost": cost}
+    level: Level | None = "error" if is_async else None
+    yield found("sync-checkpointer", _compiled_at(programs, cls.__name__), target.name, words, level=level)
 
 
 def _compiled_at(programs: Sequence[Program], saver: str) -> Place:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -10,80 +12,32 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-FLAWED = HERE / "flawed"
-CLEAN = HERE / "clean"
 
-pytestmark = pytest.mark.once
-
-
-def doctor(*arguments: str, cwd: Path = HERE) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dspy_parallel.cli", "doctor", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=110, check=False)
-
-
-def test_a_flawed_program_ends_with_one_and_is_told_where_and_what_instead():
-    done = doctor("flawed/own_aforward_blocks.py:target")
-    assert done.returncode == 1
-    assert "warning: blocks-loop  flawed/own_aforward_blocks.py:19  in Review.aforward" in done.stdout
-    assert "write: await self.rate.acall(...)" in done.stdout
-    assert "reached through flawed/own_aforward_blocks.py:18" in done.stdout
-    assert done.stdout.endswith("2 warnings.\n")
-    assert done.stderr == ""
-
-
-def test_a_clean_one_ends_with_zero():
-    done = doctor("clean/decorated.py:target")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "the bridge, auto" in done.stdout
-    assert done.stdout.endswith("Nothing found.\n")
-
-
-def test_notes_alone_end_with_zero():
-    done = doctor("flawed/rate_limited.py:target")
-    assert done.returncode == 0
-    assert "note: max-concurrency" in done.stdout
-
-
-def test_json_has_everything():
-    done = doctor("flawed/locked.py:target", "--json")
-    assert done.returncode == 1
-    data = json.loads(done.stdout)
-    assert [(found["kind"], found["level"], found["line"]) for found in data["findings"]] == [
-        ("lock-across-call", "warning", 20),
-        ("lock-across-call", "warning", 22),
-        ("lock-across-call", "warning", 24),
-    ]
-    (program,) = data["programs"]
-    assert (program["where"], program["engine"], program["file"]) == ("bridge", "auto", str(FLAWED / "locked.py"))
-
-
-def test_a_module_by_its_dotted_name():
-    done = doctor("clean.by_hand:Extract")
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_run_sees_what_the_source_does_not_tell(tmp_path):
-    (tmp_path / "hidden.py").write_text(
-        "import asyncio, time\n"
+PROJECT = {
+    "pack/__init__.py": "",
+    "pack/agent.py": (
         "import dspy\n"
-        "waits = {'sleep': time.sleep}\n"
-        "async def target(text, how):\n"
-        "    await asyncio.sleep(0)\n"
-        "    nap = waits.get(how)\n"
-        "    nap(0.3)\n"
-        "    return await dspy.Predict('text -> short').acall(text=text)\n"
-    )
-    (tmp_path / "input.json").write_text('{"text": "a", "how": "sleep"}')
-    done = doctor("hidden.py:target", "--input", "input.json", "--serve", cwd=tmp_path)
-    assert done.returncode == 1, done.stderr
-    assert "blocks-loop  hidden.py:7  in target" in done.stdout
-    assert "The event loop stood still for 0." in done.stdout
-
-
-def test_a_run_sees_what_overlap_gains(tmp_path):
-    (tmp_path / "program.py").write_text(
+        "from .tools import wait\n"
+        "predict = dspy.Predict('text -> short')\n"
+        "async def ask(text):\n"
+        "    wait()\n"
+        "    predict(text=text)  # dspy-parallel: ignore[nested-loop]\n"
+        "    return predict(text=text)  # dspy-parallel: ignore[blocks-loop]\n"
+    ),
+    "pack/tools.py": "import time  # nothing of dspy's\ndef wait():\n    time.sleep(1)\n",
+    "pack/broken.py": "import dspy, nothing_of_this_name\n",
+    "pack/script.py": (
+        "import argparse, dspy\n"
+        "argparse.ArgumentParser().parse_args()\n"
+        "dspy.configure(lm=dspy.LM('openai/any'))\n"
+        "dspy.Predict('question -> answer')(question='?')\n"
+    ),
+    "pack/test_it.py": "import dspy\nraise AssertionError\n",
+    ".venv/lib.py": "import dspy\nraise AssertionError\n",
+    "program.py": (
         "import dspy\n"
         "from dspy_parallel import async_module\n"
+        "print('imported')\n"
         "@async_module\n"
         "class Parts(dspy.Module):\n"
         "    def __init__(self):\n"
@@ -91,46 +45,112 @@ def test_a_run_sees_what_overlap_gains(tmp_path):
         "        self.part = dspy.Predict('text -> short')\n"
         "    def forward(self, text):\n"
         "        return [self.part(text=f'{text} {n}').short for n in range(4)]\n"
-    )
-    (tmp_path / "input.json").write_text('{"text": "a"}')
-    done = doctor("program.py:Parts", "--input", "input.json", "--serve", cwd=tmp_path)
+    ),
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for name, text in PROJECT.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def doctor(*arguments: str, cwd: Path = HERE, given: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dspy_parallel", "doctor", *arguments]
+    return subprocess.run(command, cwd=cwd, input=given, capture_output=True, text=True, timeout=110, check=False)
+
+
+pytestmark = pytest.mark.once
+
+
+def test_a_folder_is_looked_through_and_ends_with_one_and_a_summary(project):
+    done = doctor(".", cwd=project)
+    assert done.returncode == 1
+    assert done.stdout.startswith(".: 1 function, 1 dspy.Module\n")
+    assert "warning: blocks-loop  pack/tools.py:3  in wait" in done.stdout
+    assert "reached through pack/agent.py:5" in done.stdout
+    assert "warning: blocks-loop  pack/agent.py:6  in ask" in done.stdout
+    assert "Not looked at: Importing pack/broken.py failed: ModuleNotFoundError" in done.stdout
+    said = " ".join(done.stdout.split())
+    assert "Importing pack/script.py failed: " in said
+    assert done.stdout.endswith("2 warnings, 1 ignored in 2 files.\n")
+    assert done.stderr == "imported\n"
+
+
+@pytest.mark.parametrize("target", ["pack", "pack.agent", "pack/agent.py", "pack.agent:ask"])
+def test_a_package_a_module_a_file_an_object(project, target):
+    assert doctor(target, cwd=project).stdout.endswith("2 warnings, 1 ignored in 2 files.\n")
+
+
+def test_a_terminal_has_colours(project):
+    pytest.importorskip("rich")
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "dspy_parallel", "doctor", "program.py"]
+    subprocess.run(command, cwd=project, env={**os.environ, "TERM": "xterm"}, stdout=follower, timeout=110, check=True)
+    shown = os.read(leader, 65536).decode()
+    os.close(leader)
+    os.close(follower)
+    assert "\x1b[36m  module   \x1b[0mParts" in shown
+    assert "\x1b[1;32mNothing found.\x1b[0m" in shown
+
+
+def test_formats_for_programs_have_file_line_level_and_kind(project):
+    lines = doctor("pack.agent", "--format", "github", cwd=project).stdout.splitlines()
+    assert [line.partition("::predict")[0] for line in lines][:1] == [
+        "::warning file=pack/agent.py,line=6,title=blocks-loop"
+    ]
+    sarif = json.loads(doctor("pack.agent", "--format", "sarif", cwd=project).stdout)
+    (run,) = sarif["runs"]
+    at = [result["locations"][0]["physicalLocation"] for result in run["results"]]
+    assert [(place["artifactLocation"]["uri"], place["region"]["startLine"]) for place in at] == [
+        ("pack/agent.py", 6),
+        ("pack/tools.py", 3),
+    ]
+    assert {result["level"] for result in run["results"]} == {"warning"}
+    assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == ["blocks-loop"]
+    data = json.loads(doctor(".", "--json", cwd=project).stdout)
+    assert data["kind"] == "project"
+    assert [(found["kind"], found["line"]) for found in data["findings"]] == [("blocks-loop", 6), ("blocks-loop", 3)]
+    assert {(program["name"], program["where"], program["auto"]) for program in data["programs"]} == {
+        ("Parts", "bridge", "loop"),
+        ("ask", "loop", None),
+    }
+
+
+@pytest.mark.parametrize("given", [["text=a"], ["-"], ['{"text": "a"}'], ["input.json"]], ids=lambda given: given[0])
+def test_a_run_sees_what_overlap_gains(project, given):
+    (project / "input.json").write_text('{"text": "a"}')
+    done = doctor("program.py", "--input", *given, "--serve", cwd=project, given='{"text": "a"}')
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "made its aforward(); runs on the event loop" in " ".join(done.stdout.split())
     assert "4 predictor calls of " in done.stdout
     assert "Critical path: " in done.stdout
-    assert "note: overlap  program.py:8  in Parts.forward" in done.stdout
+    assert "note: overlap  program.py:9  in Parts.forward" in done.stdout
     assert "@async_module(overlap=True)" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("target", "says"),
+    ("arguments", "says"),
     [
-        ("nothing", "names no object"),
-        ("nowhere:x", "There is no module 'nowhere'"),
-        ("nowhere.py:x", "There is no file nowhere.py"),
-        ("clean/decorated.py:x", "has no object 'x'. It has Answer, Inner, rows, target."),
-        ("clean/decorated.py:dspy", "which is no program"),
-        ("json:JSONEncoder", "is the class JSONEncoder, which is no program"),
-        ("clean/sync_function.py:predict()", "failed: "),
-        ("test_broken.txt.py:x", "There is no file"),
+        (["nothing"], "There is no module 'nothing'"),
+        (["nowhere:x"], "There is no module 'nowhere'"),
+        (["nowhere.py"], "There is no file nowhere.py"),
+        (["clean/decorated.py:x"], "has no object 'x'. It has Answer, Inner, answer, ask, rows."),
+        (["clean/decorated.py:dspy"], "which is no program"),
+        (["json:JSONEncoder"], "is the class JSONEncoder, which is no program"),
+        (["clean/sync_program.py:predict()"], "failed: "),
+        (["json"], "json has no program"),
+        (["clean", "--input", "text=a"], " programs. Name one to run"),
+        (["clean/sync_program.py:main", "--input", "[1]"], "neither an object of keyword arguments"),
+        (["clean/sync_program.py:main", "--input", "no_such_argument=1"], "TypeError"),
+        (["observed/in_sequence.py:target", "--input", "nowhere.json"], "cannot be read"),
     ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
 )
-def test_a_bad_target_ends_with_two_and_a_sentence(target, says):
-    done = doctor(target)
+def test_a_bad_target_or_input_ends_with_two_and_a_sentence(arguments, says):
+    done = doctor(*arguments)
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_a_file_that_cannot_be_imported_and_inputs_that_cannot_be_used(tmp_path):
-    (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
-    (tmp_path / "input.json").write_text("[1]")
-    (tmp_path / "wrong.json").write_text('{"no_such_argument": 1}')
-    done = doctor("broken.py:x", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "Importing broken.py:x failed: ModuleNotFoundError" in done.stderr
-    done = doctor(f"{CLEAN}/sync_function.py:target", "--input", "input.json", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "neither an object of keyword arguments" in done.stderr
-    done = doctor(f"{CLEAN}/sync_function.py:target", "--input", "wrong.json", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "TypeError" in done.stderr

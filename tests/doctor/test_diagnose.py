@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
+import types
 
 import dspy
 import pytest
 
-import dspy_parallel
 from dspy_parallel import async_module, diagnose, install, seams, uninstall
-from dspy_parallel.doctor import caps
+from dspy_parallel.analysis.trusted_types import unpatched
 from dspy_parallel.errors import TargetError
-from dspy_parallel.seams.connections import max_connections
 
 lock = threading.Lock()
+sleep = unpatched(time.sleep)
 
 
 class Answer(dspy.Module):
@@ -74,31 +75,28 @@ def test_what_a_blocking_call_costs_depends_on_who_runs_the_program():
         return question
 
     (finding,) = diagnose(plain)
-    assert finding.cost.startswith("Bridged (@async_module, run()), the program would stay in worker threads")
+    assert finding.cost == "The program would run in a thread of its own."
     (finding,) = diagnose(async_module(Careless))
-    assert finding.cost.startswith("The program stays in worker threads")
+    assert finding.cost == "The program runs in a thread of its own."
     (finding,) = diagnose(locking)
     assert "@offload" not in finding.instead
 
 
-def test_connections_are_those_of_the_program_as_it_is_whether_or_not_this_package_is_installed():
-    class Bridged(Answer):
-        pass
+def test_a_name_that_was_imported_before_it_is_patched_stays_what_it_was():
+    def nap(question):
+        sleep(0.01)
+        time.sleep(0.01)
+        return question
 
-    with dspy.context(lm=dspy.LM("openai/any")):
-        limit, _ = caps.connections(dspy.settings.lm)
-        for patch in (uninstall, seams.install):
-            patch()
-            assert "connection-cap" in kinds(Answer, in_flight=limit + 1)
-            assert "connection-cap" not in kinds(Answer, in_flight=limit)
-        assert kinds(async_module(Bridged), in_flight=limit + 1) == []
-        assert kinds(Bridged, in_flight=max_connections() + 1) == ["connection-cap"]
-        with_its_own = Answer()
-        with_its_own.predict.lm = limited = dspy.LM("openai/other")
-    assert "connection-cap" in kinds(with_its_own, in_flight=limit + 1)
-    limit_of_it = dspy_parallel.limit(limited, max_in_flight=50)
-    assert "connection-cap" not in kinds(with_its_own, in_flight=limit + 1)
-    limit_of_it.lift()
+    (finding,) = diagnose(nap)
+    assert finding.kind == "blocking-call"
+    assert finding.instead.startswith("import time; time.sleep(...)")
+
+
+def test_a_module_s_programs_are_all_looked_at():
+    module = types.ModuleType(__name__)
+    module.Answer, module.lock = Answer, lock
+    assert kinds(module) == ["forward-only"]
 
 
 def test_what_is_no_program_is_said():

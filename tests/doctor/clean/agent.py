@@ -16,4 +16,4 @@ async def weather(city: str) -> str:
     return f"Rain in {city}."
 
 
-target = dspy.ReAct("question -> answer", tools=[add, weather])
+agent = dspy.ReAct("question -> answer", tools=[add, weather])

@@ -2,34 +2,24 @@
 
 import dspy
 from langgraph.graph import START, StateGraph
-from typing_extensions import TypedDict
-
-
-class State(TypedDict, total=False):
-    text: str
-
 
 predict = dspy.Predict("text -> short")
 
 
-async def shorten(state: State):
+async def shorten(state: dict):
     return {"text": (await predict.acall(text=state["text"])).short}
 
 
-def again(state: State):
+def again(state: dict):
     return "shorten" if len(state["text"]) > 100 else "inner"
 
 
-def trivial(state: State):
-    return {"text": state["text"].strip()}
+inner = StateGraph(dict).add_node("trivial", lambda state: state).add_edge(START, "trivial").compile()
 
 
-inner = StateGraph(State).add_node(trivial).add_edge(START, "trivial").compile()
-
-
-async def ask_inner(state: State):
+async def ask(state: dict):
     return await inner.ainvoke(state)
 
 
-target = StateGraph(State).add_node(shorten).add_node("inner", inner).add_node(ask_inner).add_edge(START, "shorten")
-target.add_conditional_edges("shorten", again, ["shorten", "inner"]).add_edge("inner", "ask_inner")
+builder = StateGraph(dict).add_node(shorten).add_node("inner", inner).add_node(ask).add_edge(START, "shorten")
+builder.add_conditional_edges("shorten", again, ["shorten", "inner"]).add_edge("inner", "ask")

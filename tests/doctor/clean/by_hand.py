@@ -14,8 +14,4 @@ class Extract(dspy.Module):
         return [predict(text=text) for predict in self.predictors.values()]
 
     async def aforward(self, text):
-        await asyncio.sleep(0)
         return await asyncio.gather(*[predict.acall(text=text) for predict in self.predictors.values()])
-
-
-target = Extract()

@@ -1,4 +1,4 @@
-"""A module as this library wants it."""
+"""Modules as this library wants them."""
 
 import time
 
@@ -17,25 +17,25 @@ def rows():
 class Answer(dspy.Module):
     def __init__(self):
         super().__init__()
-        self.predict = dspy.Predict("question -> answer")
         self.inner = Inner()
 
     def forward(self, question):
         time.sleep(0.01)
         requests.get("http://127.0.0.1/", timeout=1)
         try:
-            return self.inner(text=self.predict(question=question + rows()).answer)
+            return self.inner(text=question + rows())
         except Exception:
             return None
 
 
+@async_module
 class Inner(dspy.Module):
-    def __init__(self):
-        super().__init__()
-        self.predict = dspy.Predict("text -> title")
-
     def forward(self, text):
-        return self.predict(text=text)
+        return dspy.Predict("text -> title")(text=text)
 
 
-target = Answer
+answer = Answer()
+
+
+async def ask(question):
+    return await answer.acall(question=question)

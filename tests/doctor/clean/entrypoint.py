@@ -18,4 +18,4 @@ def shorten_all(texts: list) -> list:
     return [future.result() for future in [shorten(text) for text in texts]]
 
 
-target = parallelize_graph(shorten_all)
+shorten_all = parallelize_graph(shorten_all)

@@ -11,18 +11,11 @@ class Counted(AsyncModuleMixin, dspy.Module):
     lock = threading.Lock()
     count = 0
 
-    def __init__(self):
-        super().__init__()
-        self.predict = dspy.ChainOfThought("question -> answer")
-
     def forward(self, question):
         with self.lock:
             type(self).count += 1
         try:
-            return self.predict(question=question)
+            return dspy.ChainOfThought("question -> answer")(question=question)
         except BaseException:
             type(self).count -= 1
             raise
-
-
-target = Counted()

@@ -1,4 +1,4 @@
-"""A program that blocks, and says so."""
+"""A program that blocks, and says so: all of a run is in one thread."""
 
 import sqlite3
 import threading
@@ -10,15 +10,9 @@ from dspy_parallel import async_module
 
 @async_module(engine="thread")
 class Look(dspy.Module):
-    def __init__(self):
-        super().__init__()
-        self.lock = threading.RLock()
-        self.predict = dspy.Predict("rows -> answer")
+    lock = threading.RLock()
 
     def forward(self, question):
         rows = sqlite3.connect(":memory:").execute("select ?", [question]).fetchall()
         with self.lock:
-            return self.predict(rows=str(rows))
-
-
-target = Look
+            return dspy.Predict("rows -> answer")(rows=str(rows))

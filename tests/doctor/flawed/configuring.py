@@ -2,21 +2,14 @@
 
 import dspy
 from langgraph.graph import START, StateGraph
-from typing_extensions import TypedDict
 
 
-class State(TypedDict, total=False):
-    text: str
-
-
-def small(state: State):
+def small(state: dict):
     dspy.configure(lm=dspy.LM("openai/small"))  # flaw: configures
-    return {"text": dspy.Predict("text -> short")(text=state["text"]).short}
 
 
-def large(state: State):
+def large(state: dict):
     dspy.settings.configure(lm=dspy.LM("openai/large"))  # flaw: configures
-    return {"text": dspy.Predict("text -> short")(text=state["text"]).short}
 
 
-target = StateGraph(State).add_node(small).add_node(large).add_edge(START, "small").add_edge("small", "large")
+builder = StateGraph(dict).add_node(small).add_node(large).add_edge(START, "small").add_edge("small", "large")

@@ -1,15 +1,16 @@
-"""A module that can be called and not awaited."""
+"""A module that can be called and not awaited, and one that awaits it."""
 
 import dspy
 
 
-class Answer(dspy.Module):  # flaw: forward-only
+class Inner(dspy.Module):  # flaw: forward-only
+    def forward(self, text):
+        return dspy.Predict("text -> title")(text=text)
+
+
+class Outer(dspy.Module):
     def __init__(self):
-        super().__init__()
-        self.predict = dspy.Predict("question -> answer")
+        self.inner = Inner()
 
-    def forward(self, question):
-        return self.predict(question=question)
-
-
-target = Answer
+    async def aforward(self, text):
+        return await self.inner.acall(text=text)  # flaw: awaits-forward-only

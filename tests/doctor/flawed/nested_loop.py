@@ -1,4 +1,4 @@
-"""An async function that runs a loop inside the loop, and one that waits for a thread."""
+"""An async function that runs a loop inside the loop, and waits for a pool."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +11,5 @@ threads = ThreadPoolExecutor(4)
 
 async def both(question):
     first = asyncio.run(predict.acall(question=question))  # flaw: nested-loop
-    second = threads.submit(predict, question=question).result()  # flaw: blocks-loop
-    return first, second
-
-
-target = both
+    asyncio.get_event_loop().run_until_complete(predict.acall(question=question))  # flaw: nested-loop
+    return first, threads.submit(predict, question=question).result()  # flaw: blocks-loop

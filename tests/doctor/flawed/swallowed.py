@@ -1,46 +1,41 @@
 """Clauses that catch a cancel and go on."""
 
 import asyncio
+from contextlib import suppress
 
 import dspy
 
 from dspy_parallel import async_module
 
+predict = dspy.Predict("question -> answer")
+
 
 @async_module
 class Stubborn(dspy.Module):
-    def __init__(self):
-        super().__init__()
-        self.predict = dspy.Predict("question -> answer")
-
     def forward(self, question):
         try:
-            return self.predict(question=question)
+            return predict(question=question)
         except:  # noqa: E722  # flaw: swallows-cancel
             pass
         try:
             return self.careful(question)
-        except BaseException:  # flaw: swallows-cancel
-            pass
-        try:
-            return self.predict(question=question, config={"temperature": 0.5})
-        except asyncio.CancelledError:  # flaw: swallows-cancel
-            pass
-        try:
-            return self.predict(question=question, config={"temperature": 0.9})
         except (ValueError, BaseException):  # flaw: swallows-cancel
+            pass
+        try:
+            return predict(question=question)
+        except asyncio.CancelledError:  # flaw: swallows-cancel
             return None
+        with suppress(KeyError, BaseException):  # flaw: swallows-cancel
+            return predict(question=question)
+        try:
+            predict(question=question)
+        finally:
+            return None  # noqa: B012  # flaw: swallows-cancel
 
     def careful(self, question):
         try:
-            return self.predict(question=question, config={"temperature": 1.0})
-        except (ValueError, TypeError):
-            return None
+            return predict(question=question)
         except asyncio.CancelledError:
-            self.predict.reset()
             raise
         except BaseException:
             return None
-
-
-target = Stubborn()

@@ -2,12 +2,10 @@
 
 import threading
 
-import dspy
 from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
-waits = {"long": threading.Event().wait}
-predict = dspy.Predict("text -> short")
+waits = {"long": "wait"}
 
 
 class State(TypedDict, total=False):
@@ -15,9 +13,9 @@ class State(TypedDict, total=False):
 
 
 async def shorten(state: State):
-    wait = waits.get("long" if state["text"] else "")
-    wait(0.5)  # flaw: blocks-loop
-    return {"text": (await predict.acall(text=state["text"])).short}
+    wait = getattr(threading.Event(), waits["long"])
+    wait(1.0)  # flaw: blocks-loop
+    return {"text": state["text"]}
 
 
 target = StateGraph(State).add_node(shorten).add_edge(START, "shorten")

@@ -13,7 +13,7 @@ class Report(dspy.Module):
 
     def forward(self, text):  # flaw: overlap
         parts = [self.predict(text=f"{text} {n}").short for n in range(3)]
-        with open("/dev/null", "w") as file:  # flaw: in-sequence
+        with open("/dev/null", "w") as file:  # flaw: blocking-call  # flaw: in-sequence
             file.write(parts[0])
         return self.predict(text=parts[1])
 

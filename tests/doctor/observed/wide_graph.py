@@ -18,7 +18,7 @@ def look(state: State):  # flaw: thread-cap
 
 
 def fan_out(state: State):
-    return [Send("look", {"count": n}) for n in range(state["count"])]  # flaw: thread-cap
+    return [Send("look", {"count": n}) for n in range(state["count"])]
 
 
 target = StateGraph(State).add_node(look).add_conditional_edges(START, fan_out, ["look"])
