@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dspy_parallel.compare.outputs import Difference
-from dspy_parallel.compare.report import as_html
-from dspy_parallel.compare.running import Comparison, Run
+from dspy_parallel.compare.comparison_report import as_html
+from dspy_parallel.compare.differences import Difference
+from dspy_parallel.compare.two_runs import Comparison, Run
 from tests.timeline.chromium import Chromium, find_chromium
 from tests.timeline.making import timeline
 
@@ -46,8 +46,9 @@ def green_in(browser, number):
 def test_both_timelines_are_drawn_and_can_do_nothing_else(tmp_path):
     before = timeline((0, 4, None, "module", EVIL), (0, 2, 0, "lm", EVIL), (2, 4, 0, "lm", "m", {"note": "</iframe>"}))
     after = timeline((0, 2, None, "module", EVIL), (0, 2, 0, "lm", EVIL), (0, 2, 0, "lm", "m"))
-    compared = Comparison(Run("f()", 4.0, [], before), Run(f"await {EVIL}", 2.0, [], after))
-    (tmp_path / "page.html").write_text(as_html(EVIL, compared, [Difference("['a']", EVIL, "b")]), encoding="utf-8")
+    different = [Difference("['a']", EVIL, "b")]
+    compared = Comparison(Run("f()", 4.0, [], before), Run(f"await {EVIL}", 2.0, [], after), different)
+    (tmp_path / "page.html").write_text(as_html(EVIL, compared), encoding="utf-8")
     found = find_chromium()
     assert found is not None
     browser = Chromium(found, tmp_path / "profile")

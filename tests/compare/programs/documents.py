@@ -1,9 +1,11 @@
 """Map-reduce over eight documents, written in a row; and programs that do not give the same twice."""
 
 import itertools
-import threading
+import os
 
 import dspy
+
+from dspy_parallel import in_bridge
 
 
 class Summaries(dspy.Module):
@@ -36,8 +38,36 @@ def counting(text):
     return {"text": dspy.Predict("text -> short")(text=text).short, "number": next(counter)}
 
 
+def telling(text):
+    return {"text": dspy.Predict("text -> short")(text=text).short, "bridged": in_bridge()}
+
+
 def failing(text):
-    raise ValueError(f"no {text}, {threading.current_thread().name != ''}")
+    raise ValueError(f"no {text}")
+
+
+class Time(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.extractor = dspy.ChainOfThought("plan -> time")
+
+    def forward(self, plan):
+        return self.extractor(plan=plan).time
+
+
+class Planned(dspy.Module):
+    """A call far down, and a line that nobody can say anything about, before the last one."""
+
+    def __init__(self):
+        super().__init__()
+        self.plan = dspy.Predict("text -> plan")
+        self.time = Time()
+        self.merge = dspy.Predict("time, number -> summary")
+
+    def forward(self, text):
+        time = self.time(self.plan(text=text).plan)
+        number = os.getpid()
+        return self.merge(time=time, number=number).summary
 
 
 async def awaiting(text):

@@ -5,38 +5,41 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import copy
+import gc
+import importlib
 import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import dspy
 
 from .. import seams
-from ..bridge import is_coroutine_function, is_generator_function
+from ..analysis.places import Place
+from ..bridge import is_coroutine_function
+from ..doctor.target import Target
 from ..errors import DecorationError, TargetError
 from ..generated import check_module, look_up
-from ..modules import async_module
-
-# Imported before the clock starts.
-from ..overlap.running import run_ahead  # noqa: F401 # pyright: ignore[reportUnusedImport]
-from ..programs import run
+from ..runs import run
 from ..seams.connections import close_pools
-from ..targets import FIRST_CALL, Target, lms_for_first_calls
 from ..timeline import Timeline, record
 from ..timeline.figures import lm_calls_above
+from .differences import Difference, differences
 
 if TYPE_CHECKING:
     from ..testing import LMServer
 
-__all__ = ["Comparison", "Run", "compare"]
+__all__ = ["FIRST_CALL", "Comparison", "Run", "compare", "empty_cache", "lms_for_first_calls"]
 
 T = TypeVar("T")
 Inputs = Sequence[dict[str, Any]]
 Call = Callable[[dict[str, Any]], Any]
 AsyncCall = Callable[[dict[str, Any]], Awaitable[Any]]
+
+FIRST_CALL = "Reply with the word: ready"
 
 _REQUESTED = {"requests", "cached", "error", "unfinished"}
 """What tells of a call how many requests it has made, or that it may have made none."""
@@ -59,6 +62,14 @@ class Run:
     timeline: Timeline
 
     @property
+    def stops(self) -> list[str]:
+        """Where overlap had to stop, and why."""
+        stops = [span for span in self.timeline.spans if span.kind == "stop"]
+        places = (Place(str(stop.facts["file"]), int(stop.facts["line"])).short for stop in stops)
+        whys = (stop.name.partition(": ")[2] for stop in stops)
+        return list(dict.fromkeys(f"{place}: {why}" for place, why in zip(places, whys, strict=True)))
+
+    @property
     def requests(self) -> int | None:
         """LM requests that were made; None if there was an LM of which only the calls are seen."""
         spans = self.timeline.spans
@@ -71,10 +82,19 @@ class Run:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both ways."""
+    """Both ways.
+
+    Attributes:
+        before: As it is.
+        after: Parallelised.
+        different: Where their outputs differ.
+        fickle: Where two runs as it is differ, too: this is not counted.
+    """
 
     before: Run
     after: Run
+    different: list[Difference] = field(default_factory=list[Difference])
+    fickle: list[Difference] = field(default_factory=list[Difference])
 
     @property
     def ratio(self) -> float:
@@ -86,8 +106,9 @@ def compare(target: Target, inputs: Inputs, server: LMServer | None = None) -> C
     """Run the program as it is, one input after the other; then parallelised, all inputs at once.
 
     Blocks the calling thread, which must have no running event loop. Each way begins with an empty cache and without
-    connections; the first one has the pools that DSPy and LiteLLM make by themselves. The class of a module is
-    decorated in between, and stays so: this is for processes of its own.
+    connections; the first one has the pools that DSPy and LiteLLM make by themselves. Where outputs differ, the
+    program runs as it is once more: what differs then, too, is the program's own doing. For processes of its own:
+    patches are taken away in between.
 
     Args:
         target: The program.
@@ -97,21 +118,45 @@ def compare(target: Target, inputs: Inputs, server: LMServer | None = None) -> C
     Raises:
         TargetError: If the program is parallelised already, cannot be made, or is none that can be parallelised.
     """
-    try:
-        runnable = target.runnable()
-    except TargetError:
-        raise
-    except Exception as error:
-        raise TargetError(f"{target.name} cannot be made: {type(error).__name__}: {error}") from error
+    runnable = target.runnable()
     if target.is_graph:
         how, as_it_is, parallel = _graph(runnable)
     elif target.kind == "module":
         how, as_it_is, parallel = _module(runnable)
     else:
         how, as_it_is, parallel = _function(runnable)
-    before = _in_thread(lambda: _before(how[0], as_it_is, inputs, server))
-    after = asyncio.run(_after(how[1], parallel, inputs, server))
-    return Comparison(before, after)
+    seams.uninstall()
+    try:
+        before = _in_thread(lambda: _before(how[0], as_it_is, inputs, server))
+        after = asyncio.run(_after(how[1], parallel, inputs, server))
+        different = list(differences(before.outputs, after.outputs))
+        fickle: list[Difference] = []
+        if different:
+            seams.uninstall()
+            again = _in_thread(lambda: _before(how[0], as_it_is, inputs, server))
+            own = {difference.path for difference in differences(before.outputs, again.outputs)}
+            fickle = [difference for difference in different if difference.path in own]
+            different = [difference for difference in different if difference.path not in own]
+    finally:
+        seams.uninstall()
+    return Comparison(before, after, different, fickle)
+
+
+def lms_for_first_calls(server: LMServer | None) -> list[Any]:
+    """Import the client libraries of the LMs that there are; give an LM for each, for a first call.
+
+    With a real provider there are none: nothing is called that the program would not call.
+
+    Args:
+        server: The loopback server, if it is the one that answers.
+    """
+    lms = [found for found in gc.get_objects() if issubclass(type(found), dspy.LM) and hasattr(found, "kwargs")]
+    if any(getattr(lm, "_engine_spec", "litellm") == "litellm" for lm in lms):
+        importlib.import_module("litellm")
+    if server is None:
+        return []
+    asking = [lm for lm in lms if lm.kwargs.get("api_base") == server.api_base]
+    return [lm.copy(cache=False) for lm in {str(getattr(lm, "_engine_spec", "litellm")): lm for lm in asking}.values()]
 
 
 def _in_thread(work: Callable[[], T]) -> T:
@@ -141,7 +186,7 @@ def _before(how: str, call: Call, inputs: Inputs, server: LMServer | None) -> Ru
         lm(FIRST_CALL)
     if server is not None:
         server.reset_stats()  # replayed latencies begin anew
-    _empty_cache()
+    empty_cache()
     outputs: list[Any] = []
     with record() as timeline:
         began = time.perf_counter()
@@ -154,15 +199,14 @@ def _before(how: str, call: Call, inputs: Inputs, server: LMServer | None) -> Ru
     return Run(how, seconds, outputs, timeline)
 
 
-async def _after(how: str, prepare: Callable[[], AsyncCall], inputs: Inputs, server: LMServer | None) -> Run:
+async def _after(how: str, call: AsyncCall, inputs: Inputs, server: LMServer | None) -> Run:
     seams.install()
     close_pools()
-    call = prepare()
     for lm in lms_for_first_calls(server):  # a client's async connections belong to the event loop
         await lm.acall(FIRST_CALL)
     if server is not None:
         server.reset_stats()
-    _empty_cache()
+    empty_cache()
     with record() as timeline:
         began = time.perf_counter()
         outputs = await asyncio.gather(*(call(given) for given in inputs), return_exceptions=True)
@@ -170,14 +214,14 @@ async def _after(how: str, prepare: Callable[[], AsyncCall], inputs: Inputs, ser
     return Run(how, seconds, list(outputs), timeline)
 
 
-def _empty_cache() -> None:
+def empty_cache() -> None:
     """What one way has asked must not be known to the other."""
     with contextlib.suppress(Exception):  # the memory of an LM class that has its own cache is its own affair
         dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
 
 
-Ways = tuple[tuple[str, str], Call, Callable[[], AsyncCall]]
-"""What is called, as it is and parallelised; the first call; what makes the second one, once the first is over."""
+Ways = tuple[tuple[str, str], Call, AsyncCall]
+"""What is called, as it is and parallelised; how the first is called, and how the second."""
 
 
 def _module(module: Any) -> Ways:
@@ -195,12 +239,11 @@ def _module(module: Any) -> Ways:
         check_module(cls, forward)
     except DecorationError as error:
         raise TargetError(f"{name} cannot be parallelised: {error}") from error
+    return (f"{name}(...)", f"await run({name}, ..., overlap=True)"), lambda g: module(**g), _overlapped(module)
 
-    def prepare() -> AsyncCall:
-        async_module(module, overlap=True)
-        return lambda given: module.acall(**given)
 
-    return (f"{name}(...)", f"@async_module(overlap=True), await {name}.acall(...)"), lambda g: module(**g), prepare
+def _overlapped(program: Any) -> AsyncCall:
+    return lambda given: run(program, overlap=True, **given)
 
 
 def _awaited(name: str, function: Any) -> Ways:
@@ -208,7 +251,7 @@ def _awaited(name: str, function: Any) -> Ways:
     return (
         (f"await {name}(...)", f"await run({name}, ...)"),
         lambda given: asyncio.run(function(**given)),
-        lambda: lambda given: run(function, **given),
+        lambda given: run(function, **given),
     )
 
 
@@ -216,27 +259,20 @@ def _function(function: Any) -> Ways:
     name = getattr(function, "__qualname__", type(function).__qualname__)
     if hasattr(function, "__overlap_original__") or hasattr(function, "__bridge_engine__"):
         raise TargetError(f"{name} is parallelised already: there is nothing to compare. Take the decorator off.")
-    if is_generator_function(function):
-        raise TargetError(
-            f"{name} is a generator function, whose code runs only as far as somebody takes its items. Name a function "
-            "that takes them."
-        )
     if is_coroutine_function(function):
         return _awaited(name, function)
-    return (
-        (f"{name}(...)", f"await run({name}, ..., overlap=True)"),
-        lambda given: function(**given),
-        lambda: lambda given: run(function, overlap=True, **given),
-    )
+    how = f"{name}(...)", f"await run({name}, ..., overlap=True)"
+    return how, lambda given: function(**given), _overlapped(function)
 
 
 def _graph(graph: Any) -> Ways:
-    from ..doctor.graphs import is_parallelized, programs_of_graph
-    from ..langgraph.graphs import converted
+    from ..doctor.graph_nodes import is_parallelized, programs_of_graph
+    from ..langgraph import parallelize_graph
 
     if is_parallelized(graph):
         raise TargetError("The graph is parallelised already: there is nothing to compare. Name the one before it was.")
     is_sync = all(program.where == "threads" for program in programs_of_graph(graph))
+    parallel: list[Any] = []
 
     def config() -> Any:
         return {"configurable": {"thread_id": str(uuid.uuid4())}}
@@ -244,9 +280,10 @@ def _graph(graph: Any) -> Ways:
     def as_it_is(given: dict[str, Any]) -> Any:
         return graph.invoke(given, config()) if is_sync else asyncio.run(graph.ainvoke(given, config()))
 
-    def prepare() -> AsyncCall:
-        twin = converted(graph)
-        return lambda given: twin.ainvoke(given, config())
+    async def call(given: dict[str, Any]) -> Any:
+        if not parallel:  # not before the first way is over
+            parallel.append(parallelize_graph(copy.copy(graph), overlap=True))
+        return await parallel[0].ainvoke(given, config())
 
     method = "graph.invoke(...)" if is_sync else "await graph.ainvoke(...)"
-    return (method, "parallelize_graph(graph), await graph.ainvoke(...)"), as_it_is, prepare
+    return (method, "parallelize_graph(graph, overlap=True), await graph.ainvoke(...)"), as_it_is, call

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 
 import dspy
 import pydantic
+import pytest
 
-from dspy_parallel.compare.outputs import Difference, differences
+from dspy_parallel.compare.differences import Difference, differences
 
 
 class Item(pydantic.BaseModel):
@@ -59,5 +61,23 @@ def test_other_lengths_types_and_exceptions_differ():
     assert len(list(differences("1", 1))) == 1
 
 
-def test_ids_that_a_library_makes_up_are_not_compared():
-    assert list(differences(Item(name="x", id=1), Item(name="x", id=2))) == []
+UUIDS = [str(uuid.UUID(int=(n << 96) | (4 << 76))) for n in range(6)]
+
+
+@pytest.mark.parametrize("spelled", ["{}", "run-{}", "call_{}", "<Tool object at 0x7f00{:.8}>", "see {}."])
+def test_ids_that_are_made_up_in_each_run_are_the_same_if_they_can_be_renamed(spelled):
+    a, b, c, d = (spelled.format(text) for text in UUIDS[:4])
+    assert list(differences({"call": a, "reply": [a, b], b: 1}, {"call": c, "reply": [c, d], d: 1})) == []
+    (found,) = differences({"call": a, "reply": a}, {"call": c, "reply": d})
+    assert found.path == "['reply']"
+    assert list(differences(uuid.UUID(UUIDS[0]), uuid.UUID(UUIDS[1]))) == []
+
+
+def test_an_id_that_is_data_is_compared():
+    assert [found.path for found in differences(Item(name="x", id=1), Item(name="x", id=2))] == ["['id']"]
+
+
+def test_messages_of_langchain_are_the_same_whatever_their_ids_are():
+    messages = pytest.importorskip("langchain_core.messages")
+    one, other = (messages.AIMessage("hello", id=id) for id in ("lc-1", "something"))
+    assert list(differences([one], [other])) == []

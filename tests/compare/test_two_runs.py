@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
 
 import dspy
 import pytest
@@ -11,12 +13,14 @@ from dspy.utils import DummyLM
 
 from dspy_parallel import TargetError, async_module, overlapped, seams
 from dspy_parallel.cli import main
-from dspy_parallel.compare.report import summary
-from dspy_parallel.compare.running import Comparison, Run, compare
+from dspy_parallel.cli.target_spec import load_target
+from dspy_parallel.compare.comparison_report import summary
+from dspy_parallel.compare.two_runs import Comparison, Run, compare
+from dspy_parallel.doctor.target import as_target
 from dspy_parallel.seams.connections import STOCK, max_connections
-from dspy_parallel.targets import as_target
 from tests.timeline.making import timeline
 
+PROGRAMS = Path(__file__).parent / "programs"
 NATIVE = importlib.util.find_spec("dspy.clients.execution") is not None
 
 
@@ -54,10 +58,51 @@ async def async_items(question):
     yield question
 
 
+class Meeting(dspy.BaseLM):
+    """Answers async calls when so many are in flight, and sync ones at once."""
+
+    def __init__(self, size):
+        super().__init__("meeting")
+        self.size, self.there, self.is_full = size, 0, None
+
+    def forward(self, prompt=None, messages=None, **kwargs):
+        text = "[[ ## summary ## ]]\na\n\n[[ ## found ## ]]\na\n\n[[ ## completed ## ]]"
+        message = SimpleNamespace(content=text, tool_calls=None)
+        return SimpleNamespace(choices=[SimpleNamespace(message=message, finish_reason="stop")], usage={}, model="m")
+
+    async def aforward(self, *args, **kwargs):
+        if self.is_full is None:
+            self.is_full = asyncio.Event()
+        self.there += 1
+        if self.there == self.size:
+            self.is_full.set()
+        await self.is_full.wait()
+        return self.forward()
+
+
+@pytest.mark.parametrize(
+    ("target", "inputs", "at_once"),
+    [
+        ("documents.py:awaiting", 4, 4),
+        ("fan_out.py:builder", 1, 30),
+        ("fan_out.py:async_nodes", 2, 60),
+    ],
+)
+def test_what_runs_at_once_does(target, inputs, at_once):
+    """No call returns before so many are in flight: less of them would wait for ever."""
+    if target.startswith("fan_out"):
+        pytest.importorskip("langgraph")
+    dspy.configure(lm=Meeting(at_once))
+    compared = compare(load_target(f"{PROGRAMS}/{target}"), [{"text": f"text {n}"} for n in range(inputs)])
+    assert not compared.different
+    assert compared.after.timeline.figures.peak_in_flight >= at_once
+    assert compared.before.timeline.figures.peak_in_flight <= min(32, at_once)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # DSPy leaves connections to the gc
 @pytest.mark.skipif(not NATIVE, reason="DSPy's own engine came with 3.4")
 def test_it_is_as_it_is_with_the_pools_that_dspy_makes(lm_server):
-    """And the other way has ours: also that for sync calls, which had been made before."""
+    """And the other way has ours."""
     seams.uninstall()
     lm = dspy.LM("openai/any", cache=False, **lm_server.lm_kwargs())
     lm("a sync call")
@@ -78,8 +123,6 @@ def test_it_is_as_it_is_with_the_pools_that_dspy_makes(lm_server):
     assert seen == [[STOCK], [max_connections()]]
     assert compared.after.timeline.figures.peak_in_flight == count
     assert compared.before.requests == compared.after.requests == count
-    lm("a sync call")
-    assert sizes(None) == [max_connections()]
     lm.close()
 
 
@@ -117,7 +160,7 @@ def test_a_page_that_cannot_be_written_is_said_before_anything_runs(tmp_path, ca
     page = tmp_path / "nowhere" / "page.html"
     target = f"{__file__}:Nothing"
     assert main(["compare", target, "--input", f"{tmp_path}/input.json", "--html", str(page)]) == 2
-    assert capsys.readouterr().err == f"The page {page} cannot be written: No such file or directory.\n"
+    assert capsys.readouterr().err == f"The file {page} cannot be written: No such file or directory.\n"
 
 
 @pytest.mark.parametrize(
@@ -134,4 +177,4 @@ def test_requests_are_counted_where_they_are_seen(rows, requests):
     run = Run("f()", 1.0, [], timeline(*rows))
     assert run.requests == requests
     said = "not known" if requests is None else f"{requests} / {requests}"
-    assert f"LM requests: {said}. Same outputs." in summary(Comparison(run, run), [])
+    assert f"LM requests: {said}. Same outputs." in summary(Comparison(run, run))
