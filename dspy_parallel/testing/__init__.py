@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dspy_parallel.testing.errors import LMServerError, SettingsError, WaitTimeout
-from dspy_parallel.testing.records import LoggedRequest, ServerStats
-from dspy_parallel.testing.server import LMServer
+from dspy_parallel.testing.lm_server import LMServer
+from dspy_parallel.testing.lm_server_errors import LMServerError, SettingsError, WaitTimeout
+from dspy_parallel.testing.server_stats import LoggedRequest, ServerStats
 
 __all__ = ["LMServer", "LMServerError", "LoggedRequest", "ServerStats", "SettingsError", "WaitTimeout"]

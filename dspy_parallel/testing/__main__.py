@@ -6,13 +6,18 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from dspy_parallel.errors import installation
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Start the server; print one JSON line with `api_base` when it listens; stop on SIGTERM or SIGINT.
+    """Start the server; stop on SIGTERM or SIGINT.
+
+    When it listens, it prints one JSON line with its `api_base`, and the `token` that control requests need.
 
     Args:
         arguments: The command line without the program's name; by default that of the process.
@@ -33,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stop-with-stdin", action="store_true", help="stop when stdin closes")
     given = parser.parse_args(arguments)
     try:
-        from dspy_parallel.testing.app import App
-        from dspy_parallel.testing.process import run
+        from dspy_parallel.testing.request_handler import App
+        from dspy_parallel.testing.server_process import run
     except ModuleNotFoundError as error:
-        parser.exit(2, f"{error}. The test server needs: pip install 'dspy-parallel[testing]'\n")
+        parser.exit(2, f"{error}. The test server needs: {installation('testing')}\n")
     app = App()
     try:
         app.settings.change(_options(given))
@@ -47,22 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(given: argparse.Namespace) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if given.config:
-        text = given.config
-        if text.startswith("@"):
-            with open(text[1:], encoding="utf-8") as file:
-                text = file.read()
-        options.update(json.loads(text))
+    text = given.config or "{}"
+    options: dict[str, Any] = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
     for option in given.option:
         name, _, value = option.partition("=")
         try:
             options[name] = json.loads(value)
         except ValueError:
             options[name] = value  # a bare word
-    if given.latency is not None:
-        options["latency"] = given.latency
-    return options
+    return options if given.latency is None else {**options, "latency": given.latency}
 
 
 if __name__ == "__main__":

@@ -1,14 +1,25 @@
-"""One form for the four request bodies of the OpenAI API: who said what, with which tools and which format."""
+"""What a request says, whichever client wrote it, and which fields its prompt asks for."""
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-__all__ = ["Conversation", "Tool", "read_conversation"]
+__all__ = ["Conversation", "Schema", "Tool", "asked_fields", "read_conversation", "schema_of_note"]
+
+Schema = Mapping[str, Any]
+
+_STRING: Schema = {"type": "string"}
+_SENTENCE = re.compile(r"Respond with (?:the corresponding output fields|a JSON object)")
+_MARKER = re.compile(r"`(\[\[ ## |<)?(\w+)(?: ## \]\]|>)?`")
+_FORMS = {"[[ ## ": "chat", "<": "xml", "": "json"}
+_NOTE = re.compile(r'^( *"\w+": ")?\{(\w+)\} {8}# note: the value you produce (.*)', re.MULTILINE)
+_FLAT_NOTES = {"int": "integer", "float": "number"}
 
 
 @dataclass(frozen=True)
@@ -16,20 +27,20 @@ class Tool:
     """A function offered to the model, with the JSON schema of its arguments."""
 
     name: str
-    parameters: Mapping[str, Any]
+    parameters: Schema
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """What a request says, independent of the endpoint and of the client library that sent it."""
+    """What a request says, independent of the client library that sent it."""
 
     messages: Sequence[tuple[str, str]]
     tools: Sequence[Tool]
     tool_choice: str
     """``"auto"``, ``"none"``, ``"required"`` or the name of the one tool to call."""
     tool_results: int
-    response_schema: Mapping[str, Any] | None
-    json_object: bool
+    response_schema: Schema | None
+    """Empty where any JSON object will do."""
     digest: str
 
     @property
@@ -40,10 +51,8 @@ class Conversation:
     @property
     def last_user(self) -> str:
         """The text of the last user message, or of the last message if no user spoke."""
-        for role, text in reversed(self.messages):
-            if role == "user":
-                return text
-        return self.messages[-1][1] if self.messages else ""
+        said = [text for role, text in self.messages if role == "user"] or [text for _, text in self.messages]
+        return said[-1] if said else ""
 
     @property
     def text(self) -> str:
@@ -54,64 +63,79 @@ class Conversation:
 def read_conversation(path: str, body: Mapping[str, Any], model: str) -> Conversation:
     """Normalise a request body, so that equal questions have equal digests whichever client asked them."""
     messages: list[tuple[str, str]] = []
-    results = 0
-    if path in ("/v1/completions", "/v1/embeddings"):
-        given = body.get("prompt", body.get("input", ""))
-        messages.append(("user", given if isinstance(given, str) else "\n".join(str(p) for p in given)))
-    else:
-        if body.get("instructions"):
-            messages.append(("system", str(body["instructions"])))
-        turns = body.get("messages", body.get("input", []))
-        for turn in [{"role": "user", "content": turns}] if isinstance(turns, str) else turns:
-            kind = turn.get("type")
-            if turn.get("role") == "tool" or kind == "function_call_output":
-                results += 1
-                messages.append(("tool", _text(turn.get("content", turn.get("output")))))
-            elif kind in (None, "message"):
-                messages.append((str(turn.get("role", "user")), _text(turn.get("content"))))
-                if turn.get("tool_calls"):
-                    messages.append(("assistant", json.dumps(turn["tool_calls"], sort_keys=True)))
+    turns = body.get("messages", [])
+    if path == "/v1/embeddings":
+        given = body.get("input", "")
+        turns = [{"content": given if isinstance(given, str) else "\n".join(map(str, given))}]
+    for turn in turns:
+        messages.append((str(turn.get("role", "user")), _text(turn.get("content"))))
+        if turn.get("tool_calls"):
+            messages.append(("assistant", json.dumps(turn["tool_calls"], sort_keys=True)))
     hashed = sha256(model.encode())
     for role, text in messages:
         hashed.update(f"\0{role}\0{text}".encode("utf-8", "surrogatepass"))
-    schema, json_object = _response_format(body)
+    functions = [entry["function"] for entry in body.get("tools") or []]
+    choice = body.get("tool_choice") or "auto"
+    wanted = body.get("response_format") or {}
+    schema = wanted.get("json_schema", {}).get("schema", {}) if str(wanted.get("type")).startswith("json") else None
     return Conversation(
         messages=messages,
-        tools=_tools(body),
-        tool_choice=_tool_choice(body.get("tool_choice")),
-        tool_results=results,
+        tools=[Tool(str(each["name"]), each.get("parameters") or {}) for each in functions],
+        tool_choice=choice["function"]["name"] if isinstance(choice, Mapping) else str(choice),
+        tool_results=sum(role == "tool" for role, _ in messages),
         response_schema=schema,
-        json_object=json_object,
         digest=hashed.hexdigest(),
     )
 
 
 def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
     if isinstance(content, list):
         return "\n".join(p if isinstance(p, str) else str(p.get("text") or f"<{p.get('type')}>") for p in content)
     return "" if content is None else str(content)
 
 
-def _tools(body: Mapping[str, Any]) -> list[Tool]:
-    tools = []
-    for entry in body.get("tools") or []:
-        function = entry.get("function", entry)  # the Responses API has no inner "function"
-        if isinstance(function, Mapping) and "name" in function:
-            tools.append(Tool(str(function["name"]), function.get("parameters") or {}))
-    return tools
+def asked_fields(conversation: Conversation) -> tuple[str, dict[str, Schema]]:
+    """The form of the reply, "text", "json", "chat" or "xml", and the schema of each field in it.
+
+    DSPy's adapters end the last user message with one sentence that lists the output fields, and note the type of each
+    in the system message, from DSPy 3.0 to 3.4. The schema of `response_format` goes before these notes, which fill in
+    what strict schemas lack: open mappings.
+    """
+    user, schema = conversation.last_user, conversation.response_schema
+    sentences = list(_SENTENCE.finditer(user))
+    marked = _MARKER.findall(user, sentences[-1].start()) if sentences else []
+    names = [name for mark, name in marked if (mark, name) != ("[[ ## ", "completed")]
+    notes = _notes(conversation.system) if names else {}
+    if schema is not None:
+        parts = schema.get("properties", {})
+        whole = {"$defs": schema.get("$defs", {})}
+        names = names or list(parts) or ["answer"]
+        return "json", {n: {**parts[n], **whole} if n in parts else notes.get(n, _STRING) for n in names}
+    return (_FORMS[marked[0][0]] if marked else "text"), {name: notes.get(name, _STRING) for name in names}
 
 
-def _tool_choice(choice: Any) -> str:
-    if isinstance(choice, Mapping):
-        return str(choice.get("function", choice).get("name", "required"))
-    return {"any": "required", None: "auto"}.get(choice, str(choice))
+@functools.lru_cache(1024)
+def _notes(system: str) -> dict[str, Schema]:
+    """The schema of each field whose type is noted; programs repeat their system messages."""
+    notes: dict[str, Schema] = {}
+    for in_json, name, note in _NOTE.findall(system):
+        try:
+            found = schema_of_note(json.loads('"' + note.rstrip(" ,")) if in_json else note)
+        except ValueError:
+            continue
+        notes.setdefault(name, found or _STRING)
+    return notes
 
 
-def _response_format(body: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, bool]:
-    wanted = body.get("response_format") or (body.get("text") or {}).get("format") or {}
-    kind = wanted.get("type") if isinstance(wanted, Mapping) else None
-    if kind == "json_schema":
-        return wanted.get("json_schema", wanted).get("schema") or {}, True
-    return None, kind == "json_object"
+def schema_of_note(note: str) -> Schema | None:
+    """The schema that a note such as "must be a single int value" stands for."""
+    if note.startswith("must adhere to the JSON schema: "):
+        schema, _ = json.JSONDecoder().raw_decode(note, note.index("{"))
+        return schema if isinstance(schema, dict) else None
+    if flat := re.match(r"must be a single (int|float)", note):
+        return {"type": _FLAT_NOTES[flat[1]]}
+    if note.startswith("must be True or False"):
+        return {"type": "boolean"}
+    if "one of: " in note:
+        return {"enum": note.split("one of: ", 1)[1].rstrip().split("; ")}
+    return None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dspy_parallel.testing.server import LMServer
+from dspy_parallel.testing.lm_server import LMServer
 
 __all__ = ["lm_server", "lm_server_factory"]
 

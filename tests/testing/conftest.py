@@ -1,4 +1,4 @@
-"""One server process for a whole module; each test finds it as if it had just started."""
+"""Raw connections to the server."""
 
 from __future__ import annotations
 
@@ -15,20 +15,6 @@ from dspy_parallel.testing import LMServer
 def no_stray_loop() -> None:
     """Sync calls of LiteLLM ask for the thread's event loop, which would create one that nobody closes."""
     asyncio.set_event_loop(None)
-
-
-@pytest.fixture(scope="module")
-def module_server() -> Iterator[LMServer]:
-    """The process behind `server`."""
-    with LMServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(module_server: LMServer) -> LMServer:
-    """A server with default options and nothing counted."""
-    module_server.restore()
-    return module_server
 
 
 @pytest.fixture

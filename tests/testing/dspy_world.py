@@ -17,7 +17,7 @@ from dspy_parallel.testing import LMServer
 VERSION = tuple(int(part) for part in dspy.__version__.split(".")[:2])
 ENGINES = ("lm15", "litellm") if VERSION >= (3, 4) else (None,)
 """3.4 has an engine of its own beside LiteLLM."""
-ADAPTERS = ("ChatAdapter", "JSONAdapter", "XMLAdapter", "BAMLAdapter")
+ADAPTERS = ("ChatAdapter", "JSONAdapter", "XMLAdapter")
 
 
 def make_lm(server: LMServer, engine: str | None, **more: Any) -> dspy.LM:
@@ -30,10 +30,7 @@ def make_lm(server: LMServer, engine: str | None, **more: Any) -> dspy.LM:
 
 def make_adapter(name: str, **more: Any) -> Any:
     """An adapter that does not fall back to JSON, where it can be told."""
-    if name == "BAMLAdapter":
-        from dspy.adapters.baml_adapter import BAMLAdapter as adapter
-    else:
-        adapter = getattr(dspy, name)
+    adapter = getattr(dspy, name)
     if name in ("ChatAdapter", "XMLAdapter") and "use_json_adapter_fallback" in inspect.signature(adapter).parameters:
         more["use_json_adapter_fallback"] = False
     return adapter(**more)
@@ -103,7 +100,6 @@ TYPES: dict[str, Any] = {
     "float": float,
     "bool": bool,
     "literal": Literal["yes", "no", 'a "quote"'],
-    "literal_semicolon": Literal["a; b", "c; d"],
     "enum": Color,
     "list": list[str],
     "ints": list[int],
@@ -122,16 +118,12 @@ TYPES: dict[str, Any] = {
 }
 
 
+FLAT = "str", "int", "float", "bool", "literal", "enum", "list", "optional_str"
+"""What can be written between XML tags without knowing more of the type than XMLAdapter tells."""
+
+
 def cannot(adapter: str, kind: str) -> str | None:
-    """Why a type cannot be answered under an adapter, whoever answers."""
-    if adapter == "XMLAdapter" and VERSION < (3, 1) and kind == "literal_semicolon":
-        return "the prompt separates choices by semicolons"
-    if adapter == "XMLAdapter" and VERSION >= (3, 3) and kind in ("model_of_choices", "dict_of_lists", "tree"):
+    """Why a type cannot be answered under an adapter."""
+    if adapter == "XMLAdapter" and VERSION >= (3, 3) and kind not in FLAT:
         return "the nested XML template names neither types nor choices"
-    if kind == "constrained" and (adapter == "BAMLAdapter" or (adapter == "XMLAdapter" and VERSION >= (3, 3))):
-        return "the prompt does not tell the constraints"
-    if adapter == "BAMLAdapter" and kind in ("enum", "model_of_choices"):
-        return "BAMLAdapter prints an enum's name only"
-    if adapter == "BAMLAdapter" and kind in ("tree", "tuple"):
-        return "BAMLAdapter cannot render it"
     return None

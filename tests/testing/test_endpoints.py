@@ -56,30 +56,6 @@ def test_n_alternatives_differ(server: LMServer) -> None:
     assert texts[0] == chat(server, "A").content
 
 
-def test_vary(server: LMServer) -> None:
-    """With `vary`, the same question again gets the next alternative, the same ones in every run."""
-    server.configure(vary=True)
-    texts = [chat(server, "A").content for _ in range(3)]
-    assert len(set(texts)) == 3
-    server.reset_stats()
-    assert [c["message"]["content"] for c in chat(server, "A", n=3).json["choices"]] == texts
-
-
-def test_text_completion(server: LMServer) -> None:
-    """The old completions endpoint answers with text."""
-    body = post(server, "/v1/completions", {"model": "any", "prompt": "Once upon"}).json
-    assert body["object"] == "text_completion"
-    assert body["choices"][0]["text"]
-
-
-def test_responses(server: LMServer) -> None:
-    """The Responses API answers with an output message."""
-    body = post(server, "/v1/responses", {"model": "any", "input": "Hi", "instructions": "Be brief."}).json
-    assert body["status"] == "completed"
-    assert body["output"][0]["content"][0]["text"]
-    assert body["usage"]["total_tokens"] == body["usage"]["input_tokens"] + body["usage"]["output_tokens"]
-
-
 def test_embeddings_are_unit_vectors_of_the_text(server: LMServer) -> None:
     """Equal texts have equal vectors of length one, in the size asked for."""
     body = post(server, "/v1/embeddings", {"model": "e", "input": ["a", "b", "a"], "dimensions": 33}).json
@@ -121,7 +97,7 @@ def test_a_bad_body_is_a_400(server: LMServer, body: bytes) -> None:
     [
         ("/v1/chat/completions", {"n": "two"}, "n is 'two'; give a whole number"),
         ("/v1/chat/completions", {"n": -1}, "n is -1"),
-        ("/v1/completions", {"n": 1.5, "prompt": "Once"}, "n is 1.5"),
+        ("/v1/chat/completions", {"n": 1.5}, "n is 1.5"),
         ("/v1/embeddings", {"dimensions": [3], "input": "a"}, r"dimensions is \[3\]"),
         ("/v1/chat/completions", {"stream": True, "stream_options": "usage"}, "stream_options is 'usage'"),
     ],
@@ -132,14 +108,6 @@ def test_a_bad_option_is_a_400(server: LMServer, path: str, options: dict[str, A
     assert answer.status == 400
     assert re.search(message, answer.json["error"]["message"])
     assert server.stats().requests == 0
-
-
-@pytest.mark.parametrize("latency", ["soon", "", "-1", "nan", "inf"])
-def test_a_bad_latency_in_the_header_is_a_400(server: LMServer, latency: str) -> None:
-    """As an option of the server it would be refused, too."""
-    answer = post(server, "/v1/chat/completions", chat_body(), {"x-latency": latency})
-    assert answer.status == 400
-    assert f"x-latency is {latency!r}; give a number of seconds" in answer.json["error"]["message"]
 
 
 def test_an_unknown_path_is_refused(server: LMServer) -> None:

@@ -132,7 +132,7 @@ def test_the_server_dies_with_its_parent(end: str) -> None:
 def test_the_command(how: signal.Signals | str) -> None:
     """It prints where it listens, and ends on a signal or with its stdin."""
     command = [sys.executable, "-m", "dspy_parallel.testing", "--latency", "0.01", "--option", 'models=["m"]']
-    command += ["--option", "overflow=queue", "--config", '{"words": 5}']
+    command += ["--option", "retry_after=2", "--config", '{"words": 5}']
     process = subprocess.Popen(
         [*command, "--stop-with-stdin"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
     )
@@ -165,7 +165,7 @@ def test_neither_side_imports_dspy() -> None:
         "sys.modules['dspy_parallel'] = package\n"
         "import dspy_parallel.testing\n"
         "assert not {'dspy', 'litellm', 'aiohttp'} & set(sys.modules)\n"
-        "import dspy_parallel.testing.process\n"
+        "import dspy_parallel.testing.server_process\n"
         "assert not {'dspy', 'litellm'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)

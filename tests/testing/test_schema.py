@@ -16,9 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
 
-from dspy_parallel.testing.baml import baml_schemas
-from dspy_parallel.testing.schema import value_for
-from dspy_parallel.testing.typenames import schema_for_type_name
+from dspy_parallel.testing.schema_values import value_for
 
 
 class Leaf(BaseModel):
@@ -40,8 +38,6 @@ TYPES: list[Any] = [
     str,
     Annotated[str, StringConstraints(min_length=30)],
     Annotated[str, StringConstraints(max_length=4)],
-    Annotated[str, StringConstraints(pattern=r"^\d{4}$")],
-    Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")],
     Annotated[int, Ge(100), Le(103)],
     Annotated[int, Ge(-5), Le(-3)],
     Annotated[int, Le(-100)],
@@ -111,41 +107,3 @@ def test_a_schema_that_refers_to_itself_ends() -> None:
     """Also when nothing in it is optional."""
     schema = {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}}}}
     assert value_for(schema, "a")["a"]
-
-
-@pytest.mark.parametrize(
-    ("name", "schema"),
-    [
-        ("int", {"type": "integer"}),
-        ("Literal['a', 2, None]", {"enum": ["a", 2, None]}),
-        ("list[float]", {"type": "array", "items": {"type": "number"}, "uniqueItems": False}),
-        ("dict[str, bool]", {"type": "object", "additionalProperties": {"type": "boolean"}}),
-        ("Union[int, NoneType]", {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
-        ("Optional[str]", {"anyOf": [{"type": "string"}, {"type": "null"}]}),
-        ("int | None", {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
-        ("tuple[int, str]", {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "minItems": 2}),
-        ("SomeModel", None),
-        ("list[SomeModel]", None),
-        ("Union[SomeModel, NoneType]", None),
-        ("not a type", None),
-    ],
-)
-def test_type_names(name: str, schema: Any) -> None:
-    """What DSPy writes into the user message, where it tells the type."""
-    assert schema_for_type_name(name) == schema
-
-
-def test_baml_types() -> None:
-    """The notation of BAMLAdapter."""
-    text = (
-        "Output field `a` should be of type: string[]\n\n"
-        'Output field `b` should be of type: "x" or 1 or null\n\n'
-        "Output field `c` should be of type: {\n  # A comment: with { braces\n  name: string,\n"
-        "  tags: [\n    {\n      n: int,\n    }\n  ],\n  map: dict[string, float[]],\n}\n\n"
-        "[[ ## completed ## ]]"
-    )
-    schemas = baml_schemas(text)
-    assert schemas["a"] == {"type": "array", "items": {"type": "string"}}
-    assert schemas["b"] == {"anyOf": [{"const": "x"}, {"const": 1}, {"type": "null"}]}
-    assert list(schemas["c"]["properties"]) == ["name", "tags", "map"]
-    assert schemas["c"]["properties"]["tags"]["items"]["properties"] == {"n": {"type": "integer"}}

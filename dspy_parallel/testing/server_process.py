@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from dspy_parallel.testing.app import App
+from dspy_parallel.testing.request_handler import App
 
 __all__ = ["run"]
 
@@ -44,17 +45,17 @@ class _Server(web.Server):
 def run(app: App, *, port: int, stop_with_stdin: bool) -> None:
     """Serve on 127.0.0.1 until a signal comes or, if wanted, until the parent is gone."""
     _raise_file_limit()
-    main = _serve(app, port, stop_with_stdin)
+    loop: asyncio.AbstractEventLoop
     try:
         import uvloop
-    except ImportError:
-        asyncio.run(main)
-    else:
+
         loop = uvloop.new_event_loop()
-        try:
-            loop.run_until_complete(main)
-        finally:
-            loop.close()
+    except ImportError:
+        loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(_serve(app, port, stop_with_stdin))
+    finally:
+        loop.close()
 
 
 async def _serve(app: App, port: int, stop_with_stdin: bool) -> None:
@@ -71,7 +72,8 @@ async def _serve(app: App, port: int, stop_with_stdin: bool) -> None:
     # What exists by now stays for ever: keep the collector away from it.
     gc.collect()
     gc.freeze()
-    print(json.dumps({"api_base": f"http://127.0.0.1:{actual}/v1", "port": actual, "pid": os.getpid()}), flush=True)
+    ready = {"api_base": f"http://127.0.0.1:{actual}/v1", "port": actual, "pid": os.getpid(), "token": app.token}
+    print(json.dumps(ready), flush=True)
     await stop.wait()
     server.close()
     # Requests in flight are not waited for: their tests are over.
@@ -82,31 +84,25 @@ async def _serve(app: App, port: int, stop_with_stdin: bool) -> None:
 
 def _watch_parent(gone: Callable[[], object]) -> None:
     """Call `gone` when stdin ends, or when the parent died but a fork of it still holds the pipe."""
-    parent = os.getppid()
-
-    def read() -> None:
+    stdin, parent = sys.stdin.fileno(), []
+    if hasattr(os, "pidfd_open"):  # Linux: readable when the process has ended
         with contextlib.suppress(OSError):
-            while os.read(sys.stdin.fileno(), 4096):
-                pass
+            parent.append(os.pidfd_open(os.getppid()))
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            while not set(parent) & set(select.select([stdin, *parent], [], [])[0]):
+                if not os.read(stdin, 4096):
+                    break
         gone()
 
-    def look() -> None:
-        never = threading.Event()
-        while os.getppid() == parent:
-            never.wait(2.0)
-        gone()
-
-    for target in (read, look):
-        threading.Thread(target=target, daemon=True, name=f"dspy-parallel-testing-{target.__name__}").start()
+    threading.Thread(target=watch, daemon=True, name="dspy-parallel-testing-parent").start()
 
 
 def _raise_file_limit() -> None:
     """Allow as many connections as the system does."""
-    try:
+    with contextlib.suppress(ImportError, OSError, ValueError):  # there is no such module on Windows
         import resource
-    except ImportError:  # not on Windows
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

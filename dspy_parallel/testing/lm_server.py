@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from dspy_parallel.testing.control import ask, ask_async
-from dspy_parallel.testing.errors import LMServerError, WaitTimeout
-from dspy_parallel.testing.records import LoggedRequest, ServerStats
+from dspy_parallel.testing.control_channel import Address, ask, ask_async
+from dspy_parallel.testing.lm_server_errors import LMServerError, WaitTimeout
+from dspy_parallel.testing.server_stats import LoggedRequest, ServerStats
 
 __all__ = ["LMServer"]
 
@@ -51,7 +51,7 @@ class LMServer:
         replies: Rules for programmed replies, see the guide. A mapping is short for rules on the last user message.
         port: The port to listen on; 0 takes a free one.
         startup_timeout: Seconds to wait for the process to listen.
-        **options: All other options of the server, see the guide: ``faults``, ``max_concurrency``, ``overflow``,
+        **options: All other options of the server, see the guide: ``faults``, ``max_concurrency``,
             ``requests_per_minute``, ``hold``, ``gate``, ``words``, ``log_bodies`` and more.
 
     Raises:
@@ -73,30 +73,21 @@ class LMServer:
         startup_timeout: float = 60.0,
         **options: Any,
     ) -> None:
-        self._options = {"latency": latency, "replies": _plain(replies), **options}
+        self._options = {"latency": latency, "replies": replies, **options}
         self._wanted_port = port
         self._startup_timeout = startup_timeout
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
         self._number = next(_numbers)
-        self._port = 0
+        self._address = Address(0, "")
 
     def start(self) -> LMServer:
-        """Start the process and return when it listens; does nothing if it runs.
-
-        Blocks the calling thread for the time a Python process needs to start.
-
-        Returns:
-            The server itself.
+        """Start the process and return the server when it listens; does nothing if it runs.
 
         Raises:
             LMServerError: If the process ends or does not listen in time; the message has what it wrote to stderr.
             SettingsError: If an option is unknown or wrong.
-
-        Example:
-            >>> server = LMServer().start()
-            >>> server.stop()
         """
         with self._lock:
             if self._process is not None and self._process.poll() is None:
@@ -105,8 +96,8 @@ class LMServer:
             with tempfile.TemporaryFile() as stderr:
                 process = _spawn(self._wanted_port, stderr)
                 try:
-                    self._port = _await_port(process, self._startup_timeout, stderr)
-                    ask(self._port, "configure", self._options)
+                    self._address = _await_address(process, self._startup_timeout, stderr)
+                    ask(self._address, "configure", self._options)
                 except BaseException:
                     _end(process)
                     raise
@@ -115,14 +106,7 @@ class LMServer:
         return self
 
     def stop(self) -> None:
-        """End the process; requests in flight are cut off. Calling it again does nothing.
-
-        Safe from any thread. In a fork of the process that started the server it does nothing either.
-
-        Example:
-            >>> server = LMServer().start()
-            >>> server.stop(); server.stop()
-        """
+        """End the process; requests in flight are cut off. Calling it again, or in a fork, does nothing."""
         with self._lock:
             process, self._process = self._process, None
             if process is None or os.getpid() != self._owner:
@@ -136,12 +120,15 @@ class LMServer:
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
 
+    def _running(self) -> Address:
+        if self._process is None:
+            raise LMServerError("The LM test server is not running. Use it as a context manager or call start().")
+        return self._address
+
     @property
     def port(self) -> int:
         """The port on 127.0.0.1; starts no process."""
-        if self._process is None:
-            raise LMServerError("The LM test server is not running. Use it as a context manager or call start().")
-        return self._port
+        return self._running().port
 
     @property
     def api_base(self) -> str:
@@ -151,21 +138,12 @@ class LMServer:
     @property
     def pid(self) -> int:
         """The process id, to measure the server's own CPU time."""
-        if self._process is None:
-            raise LMServerError("The LM test server is not running. Use it as a context manager or call start().")
+        self._running()
+        assert self._process is not None
         return self._process.pid
 
     def lm_kwargs(self) -> dict[str, Any]:
-        """Keyword arguments that point a `dspy.LM` to this server.
-
-        Returns:
-            ``api_base`` and an ``api_key`` that the server does not look at.
-
-        Example:
-            >>> with LMServer() as server:
-            ...     sorted(server.lm_kwargs())
-            ['api_base', 'api_key']
-        """
+        """Keyword arguments that point a `dspy.LM` to this server: ``api_base``, and an ``api_key`` nobody looks at."""
         # A key of its own: LiteLLM keeps its clients by base and key, and would use a connection to an earlier server
         # that had the same port.
         return {"api_base": self.api_base, "api_key": f"not-needed-{self._number}"}
@@ -173,50 +151,23 @@ class LMServer:
     def configure(self, **options: Any) -> None:
         """Change options while the server runs; those not named stay as they are.
 
-        Applies to requests that arrive later, except that ending a hold or raising a limit lets waiting requests go.
+        Applies to requests that arrive later, except that ending a hold lets waiting requests go.
 
         Args:
             **options: As for the class.
 
         Raises:
             SettingsError: If one is unknown or wrong; then none is changed.
-
-        Example:
-            >>> with LMServer() as server:
-            ...     server.configure(latency=0.2, faults=[{"kind": "429", "every": 3, "retry_after": 1}])
         """
-        if "replies" in options:
-            options["replies"] = _plain(options["replies"])
-        ask(self.port, "configure", options)
+        ask(self._running(), "configure", options)
 
     def stats(self) -> ServerStats:
-        """The counts since the start or the last reset.
-
-        Returns:
-            A snapshot that does not change.
-
-        Example:
-            >>> with LMServer() as server:
-            ...     server.stats().peak_in_flight
-            0
-        """
-        return ServerStats.read(ask(self.port, "stats"))
+        """The counts since the start or the last reset: a snapshot that does not change."""
+        return ServerStats(**ask(self._running(), "stats"))
 
     async def astats(self) -> ServerStats:
-        """The counts since the start or the last reset, without blocking the loop.
-
-        Suspends the task for a loopback request, in no thread. Can be cancelled.
-
-        Returns:
-            A snapshot that does not change.
-
-        Example:
-            >>> import asyncio
-            >>> with LMServer() as server:
-            ...     asyncio.run(server.astats()).requests
-            0
-        """
-        return ServerStats.read(await ask_async(self.port, "stats"))
+        """The counts since the start or the last reset, without blocking the loop, and in no thread."""
+        return ServerStats(**await ask_async(self._running(), "stats"))
 
     def reset_stats(self) -> ServerStats:
         """Set all counts to zero, empty the log, and start ordinals, rules, faults and recorded latencies anew.
@@ -225,39 +176,23 @@ class LMServer:
 
         Returns:
             The counts after the reset.
-
-        Example:
-            >>> with LMServer() as server:
-            ...     server.reset_stats().requests
-            0
         """
-        return ServerStats.read(ask(self.port, "reset"))
+        return ServerStats(**ask(self._running(), "reset"))
 
     def restore(self) -> None:
         """Make the server as if it had just been started: the options of its construction, and nothing counted.
 
         Requests in flight are cut off, and open connections with them. Cheaper than a new process where tests share
         one; note that clients which pool connections by address then meet closed ones.
-
-        Example:
-            >>> with LMServer() as server:
-            ...     server.configure(latency=60)
-            ...     server.restore()
         """
-        ask(self.port, "restore", self._options)
+        ask(self._running(), "restore", self._options)
 
     def log(self) -> list[LoggedRequest]:
-        """Every request since the start or the last reset, in order of arrival.
+        """Every request since the start or the last reset, in order of arrival: the last 200,000 at most.
 
-        Returns:
-            The last 200,000 at most. Bodies are kept only if the option ``log_bodies`` is on.
-
-        Example:
-            >>> with LMServer() as server:
-            ...     server.log()
-            []
+        Bodies are kept only if the option ``log_bodies`` is on.
         """
-        return [LoggedRequest.read(entry) for entry in ask(self.port, "log")["log"]]
+        return [LoggedRequest(**entry) for entry in ask(self._running(), "log")["log"]]
 
     def release(self, count: int | None = None) -> None:
         """Let held requests pass.
@@ -265,27 +200,12 @@ class LMServer:
         Args:
             count: How many requests may pass, those that wait first, then those to come. None ends the holding: all
                 that wait pass, and later requests are not held.
-
-        Example:
-            >>> with LMServer(hold=True) as server:
-            ...     server.release()
         """
-        ask(self.port, "release", {"count": count})
+        ask(self._running(), "release", {"count": count})
 
     async def arelease(self, count: int | None = None) -> None:
-        """Let held requests pass, without blocking the loop.
-
-        Suspends the task for a loopback request, in no thread.
-
-        Args:
-            count: As for `release`.
-
-        Example:
-            >>> import asyncio
-            >>> with LMServer(hold=True) as server:
-            ...     asyncio.run(server.arelease(3))
-        """
-        await ask_async(self.port, "release", {"count": count})
+        """Let held requests pass, as `release` does, without blocking the loop, and in no thread."""
+        await ask_async(self._running(), "release", {"count": count})
 
     def wait_for(self, *, timeout: float = 30.0, **counts: int) -> ServerStats:
         """Block until each named statistic is at least the given value, or zero where zero is given.
@@ -303,48 +223,22 @@ class LMServer:
         Raises:
             WaitTimeout: If the time is over; the message has the statistics.
             SettingsError: If there is no such statistic.
-
-        Example:
-            >>> with LMServer() as server:
-            ...     server.wait_for(in_flight=0).in_flight
-            0
         """
-        answer = ask(self.port, "wait", {"counts": counts, "timeout": timeout}, timeout + 30)
+        answer = ask(self._running(), "wait", {"counts": counts, "timeout": timeout}, timeout + 30)
         return _reached(answer, counts, timeout)
 
     async def await_for(self, *, timeout: float = 30.0, **counts: int) -> ServerStats:
-        """Suspend the task until each named statistic is at least the given value, or zero where zero is given.
+        """Suspend the task until each named statistic is as wanted; arguments, result and errors are `wait_for`'s.
 
         Uses a connection on the running loop and no thread, so that it works where the default executor is exhausted.
         Can be cancelled.
-
-        Args:
-            timeout: Seconds to wait at most.
-            **counts: As for `wait_for`.
-
-        Returns:
-            The statistics at that moment.
-
-        Raises:
-            WaitTimeout: If the time is over; the message has the statistics.
-            SettingsError: If there is no such statistic.
-
-        Example:
-            >>> import asyncio
-            >>> with LMServer() as server:
-            ...     asyncio.run(server.await_for(in_flight=0)).in_flight
-            0
         """
-        answer = await ask_async(self.port, "wait", {"counts": counts, "timeout": timeout}, timeout + 30)
+        answer = await ask_async(self._running(), "wait", {"counts": counts, "timeout": timeout}, timeout + 30)
         return _reached(answer, counts, timeout)
 
 
-def _plain(replies: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> Any:
-    return dict(replies) if isinstance(replies, Mapping) else list(replies)
-
-
 def _reached(answer: Any, counts: Mapping[str, int], timeout: float) -> ServerStats:
-    stats = ServerStats.read(answer["stats"])
+    stats = ServerStats(**answer["stats"])
     if not answer["reached"]:
         wanted = ", ".join(f"{name}={value}" for name, value in counts.items())
         raise WaitTimeout(f"The LM test server did not reach {wanted} within {timeout:g} s; it is at {stats}.")
@@ -363,20 +257,17 @@ def _spawn(port: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
     )
 
 
-def _await_port(process: subprocess.Popen[bytes], timeout: float, stderr: IO[bytes]) -> int:
-    """Read the line that tells the port."""
+def _await_address(process: subprocess.Popen[bytes], timeout: float, stderr: IO[bytes]) -> Address:
+    """Read the line that tells it."""
     said: list[bytes] = []
-
-    def read() -> None:
-        assert process.stdout is not None
-        said.append(process.stdout.readline())
-
-    reader = threading.Thread(target=read, daemon=True, name="dspy-parallel-testing-start")
+    pipe = process.stdout
+    reader = threading.Thread(target=lambda: said.append(pipe.readline() if pipe else b""), daemon=True)
     reader.start()
     reader.join(timeout)
     in_time = bool(said)
     try:
-        return int(json.loads(said[0])["port"])
+        ready = json.loads(said[0])
+        return Address(int(ready["port"]), str(ready["token"]))
     except (IndexError, ValueError, KeyError) as error:
         _end(process)
         reader.join(5)

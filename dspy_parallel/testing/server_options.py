@@ -6,25 +6,29 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 
-from dspy_parallel.testing.errors import SettingsError
+from dspy_parallel.testing.conversation import Conversation
+from dspy_parallel.testing.lm_server_errors import SettingsError
 
-__all__ = ["FAULT_KINDS", "Fault", "Rule", "Settings", "Wanted"]
+__all__ = ["FAULT_KINDS", "STATUS_FAULTS", "Fault", "Rule", "Settings"]
 
-FAULT_KINDS = (
-    "400",
-    "401",
-    "429",
-    "500",
-    "503",
-    "context_length",
-    "reset",
-    "stall",
-    "truncated",
-    "malformed_json",
-    "wrong_content",
-)
+STATUS_FAULTS = {
+    "400": (400, "invalid_request_error", None, "Bad request (injected)."),
+    "401": (401, "authentication_error", "invalid_api_key", "Incorrect API key provided (injected)."),
+    "429": (429, "rate_limit_error", "rate_limit_exceeded", "Rate limit reached (injected)."),
+    "500": (500, "server_error", None, "The server had an error (injected)."),
+    "503": (503, "server_error", None, "The service is overloaded (injected)."),
+    "context_length": (
+        400,
+        "invalid_request_error",
+        "context_length_exceeded",
+        "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens.",
+    ),
+}
+"""Status, type, code and message of the error replies that OpenAI sends."""
+FAULT_KINDS = (*STATUS_FAULTS, "reset", "stall", "truncated", "malformed_json", "wrong_content")
+_SELECTORS = {"model", "match", "request"}
 
 
 @dataclass(frozen=True)
@@ -37,27 +41,13 @@ class Wanted:
     """Searched in the last user message."""
     request: re.Pattern[str] | None = None
     """Searched in the text of all messages."""
-    ordinals: frozenset[int] | None = None
-    """Request numbers, counted from 1 since the start or the last reset."""
 
-    def fits(self, ordinal: int, model: str, last_user: str, text: str) -> bool:
+    def fits(self, model: str, conversation: Conversation) -> bool:
         """Whether a request is meant."""
         return (
-            (self.ordinals is None or ordinal in self.ordinals)
-            and (self.model is None or fnmatchcase(model, self.model))
-            and (self.match is None or self.match.search(last_user) is not None)
-            and (self.request is None or self.request.search(text) is not None)
-        )
-
-    @classmethod
-    def take(cls, spec: dict[str, Any]) -> Wanted:
-        """Remove the selecting keys from a rule or fault and compile them."""
-        ordinals = spec.pop("ordinals", None)
-        return cls(
-            model=spec.pop("model", None),
-            match=_pattern(spec.pop("match", None)),
-            request=_pattern(spec.pop("request", None)),
-            ordinals=None if ordinals is None else frozenset(ordinals),
+            (self.model is None or fnmatchcase(model, self.model))
+            and (self.match is None or self.match.search(conversation.last_user) is not None)
+            and (self.request is None or self.request.search(conversation.text) is not None)
         )
 
 
@@ -74,10 +64,6 @@ class Fault:
     first: int | None = None
     """How often each distinct request fails before it gets through; None is every time."""
     retry_after: float | None = None
-    seconds: float | None = None
-    """How long a stall lasts; None is until the client leaves."""
-    after: float | None = None
-    """Seconds from receipt to the failure; None is at once, or the usual latency for faults with a body."""
     message: str | None = None
     seen: int = 0
     injected: int = 0
@@ -91,8 +77,7 @@ class Fault:
         data["kind"] = str(data.get("kind"))
         if data["kind"] not in FAULT_KINDS:
             raise SettingsError(f"Unknown fault kind {data['kind']!r}. Choose one of: {', '.join(FAULT_KINDS)}.")
-        wanted = Wanted.take(data)
-        return cls(wanted=wanted, **_known(cls, data, "fault"))
+        return cls(wanted=_wanted(data), **_known(cls, data, "fault"))
 
 
 @dataclass
@@ -114,8 +99,7 @@ class Rule:
     def read(cls, spec: Mapping[str, Any]) -> Rule:
         """Check one rule."""
         data = dict(spec)
-        wanted = Wanted.take(data)
-        fault = data.pop("fault", None)
+        wanted, fault = _wanted(data), data.pop("fault", None)
         return cls(wanted=wanted, fault=None if fault is None else Fault.read(fault), **_known(cls, data, "rule"))
 
 
@@ -127,20 +111,14 @@ class Settings:
     replies: list[Rule] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     max_concurrency: int | None = None
-    overflow: Literal["reject", "queue"] = "reject"
     requests_per_minute: int | None = None
     rate_window: float = 60.0
     retry_after: float | None = None
     hold: bool = False
     gate: int | None = None
     max_hold: float = 60.0
-    first_token_delay: float | None = None
     inter_token_delay: float | None = None
     words: int = 2
-    vary: bool = False
-    """Whether the same question, asked again, gets another answer, as from a model that samples."""
-    tool_rounds: int = 1
-    embedding_size: int = 8
     models: list[str] = field(default_factory=lambda: ["test-model"])
     log: bool = True
     log_bodies: bool = False
@@ -152,8 +130,6 @@ class Settings:
             checked["replies"] = _rules(checked["replies"])
         if "faults" in checked:
             checked["faults"] = _faults(checked["faults"])
-        if checked.get("overflow", "reject") not in ("reject", "queue"):
-            raise SettingsError(f"overflow is {checked['overflow']!r}; it is either 'reject' or 'queue'.")
         if "latency" in checked:
             _check_latency(checked["latency"])
         for name, value in checked.items():
@@ -162,46 +138,43 @@ class Settings:
 
 def _rules(replies: Any) -> list[Rule]:
     """Rules from a list, from one rule, or from a mapping of patterns for the last user message to texts or rules."""
-    if replies is None:
-        return []
-    if isinstance(replies, Mapping):
-        names = {f.name for f in fields(Rule)} | {f.name for f in fields(Wanted)}
-        if set(replies) <= names and replies:
-            return [Rule.read(replies)]
-        return [
-            Rule.read({"match": pattern, **(reply if isinstance(reply, Mapping) else {"content": reply})})
-            for pattern, reply in replies.items()
-        ]
-    return [Rule.read(rule) for rule in replies]
+    if not isinstance(replies, Mapping):
+        return [Rule.read(rule) for rule in replies or ()]
+    if replies and set(replies) <= {f.name for f in fields(Rule)} | _SELECTORS:
+        return [Rule.read(replies)]
+    return [
+        Rule.read({"match": pattern, **(reply if isinstance(reply, Mapping) else {"content": reply})})
+        for pattern, reply in replies.items()
+    ]
 
 
 def _faults(faults: Any) -> list[Fault]:
     """Faults from a list, from one kind, or from a mapping of kinds to probabilities or options."""
-    if faults is None:
-        return []
-    if isinstance(faults, str):
+    if isinstance(faults, str) or (isinstance(faults, Mapping) and "kind" in faults):
         return [Fault.read(faults)]
-    if isinstance(faults, Mapping):
-        if "kind" in faults:
-            return [Fault.read(faults)]
-        return [
-            Fault.read({"kind": kind, **(how if isinstance(how, Mapping) else {"probability": how})})
-            for kind, how in faults.items()
-        ]
-    return [Fault.read(fault) for fault in faults]
+    if not isinstance(faults, Mapping):
+        return [Fault.read(fault) for fault in faults or ()]
+    return [
+        Fault.read({"kind": kind, **(how if isinstance(how, Mapping) else {"probability": how})})
+        for kind, how in faults.items()
+    ]
 
 
 def _check_latency(latency: Any) -> None:
-    if isinstance(latency, Mapping):
-        for value in latency.values():
-            _check_latency(value)
-    elif isinstance(latency, (list, tuple)):
-        if not latency:
+    if isinstance(latency, (Mapping, list, tuple)):
+        values = list(latency.values() if isinstance(latency, Mapping) else latency)
+        if not values:
             raise SettingsError("latency is an empty list; give at least one number of seconds.")
-        for value in latency:
+        for value in values:
             _check_latency(value)
     elif isinstance(latency, bool) or not isinstance(latency, (int, float)) or latency < 0:
         raise SettingsError(f"latency is {latency!r}; give seconds, a list of them, or a mapping of models to these.")
+
+
+def _wanted(spec: dict[str, Any]) -> Wanted:
+    """Remove the selecting keys from a rule or fault and compile them."""
+    given = {name: spec.pop(name, None) for name in _SELECTORS}
+    return Wanted(given["model"], _pattern(given["match"]), _pattern(given["request"]))
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["LoggedRequest", "ServerStats"]
@@ -20,13 +20,10 @@ class ServerStats:
     in_flight: int
     """Requests being served now: admitted and not yet answered."""
     peak_in_flight: int
-    queued: int
-    """Requests waiting for a place under `max_concurrency` with `overflow="queue"`."""
-    peak_queued: int
     held: int
     """Requests waiting for `release()` or a gate."""
     disconnects: int
-    """Clients that left while their request was in flight or queued."""
+    """Clients that left while their request was in flight."""
     connections: int
     """Open connections that have carried at least one request."""
     peak_connections: int
@@ -38,11 +35,6 @@ class ServerStats:
     """Requests turned away by limit: `"concurrency"` or `"rate"`."""
     statuses: Mapping[str, int]
     """Replies by HTTP status."""
-
-    @classmethod
-    def read(cls, data: Mapping[str, Any]) -> ServerStats:
-        """From the control endpoint's JSON."""
-        return cls(**{f.name: data[f.name] for f in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -63,13 +55,7 @@ class LoggedRequest:
     body: Any
     """The request's body, if the server was told to keep bodies."""
 
-    @classmethod
-    def read(cls, data: Mapping[str, Any]) -> LoggedRequest:
-        """From the control endpoint's JSON."""
-        return cls(**{f.name: data[f.name] for f in fields(cls)})
-
     def overlaps(self, other: LoggedRequest) -> bool:
         """Whether both requests were in flight at the same moment."""
-        mine = float("inf") if self.end is None else self.end
-        theirs = float("inf") if other.end is None else other.end
-        return self.start < theirs and other.start < mine
+        never = float("inf")
+        return self.start < (other.end or never) and other.start < (self.end or never)
