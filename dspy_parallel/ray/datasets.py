@@ -6,12 +6,12 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..batches.run import OnError
+from ..batches.batch_run import OnError
 from ..bridge import Engine, check_engine
-from ..errors import MissingExtraError
+from ..errors import MissingExtraError, installation
 from .ledger import Ledger
-from .shipping import Shipment
-from .workers import Worker
+from .ray_worker import Worker
+from .shipment import Shipment
 
 if TYPE_CHECKING:
     from ray.data import Dataset  # pyright: ignore[reportMissingImports]
@@ -85,7 +85,7 @@ def map_dataset(  # pyright: ignore[reportUnknownParameterType]
         ray: Any = importlib.import_module("ray")
         compute: Any = importlib.import_module("ray.data").ActorPoolStrategy
     except ImportError as exc:
-        raise MissingExtraError("map_dataset() needs Ray. Install it with: pip install 'dspy-parallel[ray]'.") from exc
+        raise MissingExtraError(f"map_dataset() needs Ray. Install it with: {installation('ray')}.") from exc
     check_engine(engine)
     if max_in_flight < 1:
         raise ValueError(f"max_in_flight is {max_in_flight}; at least one row has to be in flight.")

@@ -17,7 +17,7 @@ from dspy_parallel import LimitError, MissingExtraError, ShippingError, limit, l
 from dspy_parallel.limits.assignment import default_limit, limit_of
 from dspy_parallel.ray import map_dataset
 from dspy_parallel.ray.columns import columns_of
-from dspy_parallel.ray.shipping import Shipment
+from dspy_parallel.ray.shipment import Shipment
 from tests.ray.programs import Ask, Echo
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

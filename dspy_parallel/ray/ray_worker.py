@@ -15,21 +15,21 @@ import dspy
 
 from .. import seams
 from ..batches.items import Call
-from ..batches.progress import tokens_in
-from ..bridge import Engine, Flight, Launch, serving_loop
-from ..seams.branches import Branch
+from ..batches.progress_bar import tokens_in
+from ..bridge import Engine, Job, TaskPool, serving_loop
+from ..seams.forked_settings import ForkedSettings
 from .columns import columns_of, table_of
 from .reports import Reports
-from .shipping import Shipment
+from .shipment import Shipment
 
 __all__ = ["Worker"]
 
 
 @dataclass(eq=False)
-class _Row(Launch):
+class _Row(Job):
     columns: dict[str, Any]
     key: bytes
-    branch: Branch
+    branch: ForkedSettings
     done: Future[dict[str, Any]]
 
 
@@ -55,7 +55,7 @@ class Worker:
         self._call = Call.of(program, engine)
         loop = serving_loop()
         assert loop is not None  # this is not its thread
-        self._flight = Flight(loop, max_in_flight, engine, self._landed)
+        self._flight = TaskPool(loop, max_in_flight, self._landed)
         self._ledger = ledger
         self._reports = Reports(ledger, loop)
         self._inputs = inputs
@@ -88,10 +88,11 @@ class Worker:
     def _started(self, columns: dict[str, Any], key: bytes) -> _Row:
         kwargs = columns if self._inputs is None else {name: columns[name] for name in self._inputs}
         # A copy: several threads are in here, and a context can be entered only once at a time.
-        branch: Branch = self._context.copy().run(lambda: Branch(counts=self._counts, notes=False))
+        branch: ForkedSettings = self._context.copy().run(lambda: ForkedSettings(counts=self._counts, notes=False))
         call = self._call
-        row = _Row(call.fn, (), kwargs, branch.context, call.known_as, call.probation, columns, key, branch, Future())
-        self._flight.launch(row)
+        placement = call.placement((), kwargs)
+        row = _Row(call.fn, (), kwargs, branch.context, placement, columns, key, branch, Future())
+        self._flight.submit(row)
         return row
 
     def _result(self, row: _Row) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def _key(task: str, table: int, number: int, row: Mapping[str, Any]) -> bytes:
     return blake2b(pickle.dumps((task, table, number, row)), digest_size=16).digest()
 
 
-def _usage(branch: Branch, result: Any) -> Mapping[str, Any] | None:
+def _usage(branch: ForkedSettings, result: Any) -> Mapping[str, Any] | None:
     if branch.tracker is not None:
         return cast("Mapping[str, Any]", branch.tracker.get_total_tokens())
     return cast("Mapping[str, Any] | None", result.get_lm_usage()) if isinstance(result, dspy.Prediction) else None
