@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import importlib.util
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .batches import BatchItem, abatch, batch, iter_batch
-    from .bridge import Placement, await_, in_bridge, offload, placement_of
+    from .bridge import Placement, await_, in_bridge
     from .doctor import Finding, diagnose
     from .errors import (
         BatchInputError,
@@ -33,9 +36,19 @@ if TYPE_CHECKING:
     from .limits import Limit, limit, limit_all
     from .modules import AsyncModuleMixin, async_module, install, uninstall
     from .overlap import OverlapReport, explain, ordered, overlapped, pure
-    from .programs import run, run_sync
+    from .overview import Status, status
+    from .programs import offload, placement_of
+    from .runs import run, run_sync
     from .seams import add_seam, loop_safe
     from .timeline import Span, Timeline, record
+
+    # isort: split
+    from .langgraph import async_node as async_node
+    from .langgraph import parallelize_graph as parallelize_graph
+    from .ray import map_dataset as map_dataset
+    from .testing import LMServer as LMServer
+
+    __version__: str
 
 __all__ = [
     "AsyncModuleMixin",
@@ -58,6 +71,7 @@ __all__ = [
     "SeamError",
     "ShippingError",
     "Span",
+    "Status",
     "TargetError",
     "ThreadRequiredError",
     "Timeline",
@@ -87,6 +101,7 @@ __all__ = [
     "record",
     "run",
     "run_sync",
+    "status",
     "uninstall",
 ]
 
@@ -113,6 +128,7 @@ _HOMES = {
     "SeamError": "errors",
     "ShippingError": "errors",
     "Span": "timeline",
+    "Status": "overview",
     "TargetError": "errors",
     "ThreadRequiredError": "errors",
     "Timeline": "timeline",
@@ -132,22 +148,43 @@ _HOMES = {
     "limit": "limits",
     "limit_all": "limits",
     "loop_safe": "seams",
-    "offload": "bridge",
+    "offload": "programs",
     "ordered": "overlap",
     "overlapped": "overlap",
     "own_history": "history",
     "parallel_map": "gathering",
-    "placement_of": "bridge",
+    "placement_of": "programs",
     "pure": "overlap",
     "record": "timeline",
-    "run": "programs",
-    "run_sync": "programs",
+    "run": "runs",
+    "run_sync": "runs",
+    "status": "overview",
     "uninstall": "modules",
 }
 
 
+# Not in `__all__`: a `*` takes what is there without an extra.
+_OF_EXTRAS = {
+    "LMServer": ("testing", "aiohttp"),
+    "async_node": ("langgraph", "langgraph"),
+    "map_dataset": ("ray", "ray"),
+    "parallelize_graph": ("langgraph", "langgraph"),
+}
+"""Where each is, in the package of the extra's name, and what that extra installs."""
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("dspy-parallel")
     home = _HOMES.get(name)
+    if name in _OF_EXTRAS:
+        home, needed = _OF_EXTRAS[name]
+        if not _is_there(needed):
+            errors = importlib.import_module(".errors", __name__)
+            raise errors.MissingExtraError(
+                f"{name} needs the package {needed}, which is not installed. The extra {home!r} has it: "
+                f"{errors.installation(home)}."
+            )
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(f".{home}", __name__), name)
@@ -155,4 +192,11 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *(name for name, (_, needed) in _OF_EXTRAS.items() if _is_there(needed))})
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # in sys.modules, and not from a file
+        return package in sys.modules

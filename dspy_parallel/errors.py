@@ -6,6 +6,10 @@ All errors derive from `DSPyParallelError` and from the builtin that fits, so th
 
 from __future__ import annotations
 
+import inspect
+
+from .escapes import escaped
+
 __all__ = [
     "BatchInputError",
     "BlockingWarning",
@@ -32,8 +36,19 @@ def described(thing: object) -> str:
     return getattr(thing, "__qualname__", None) or f"an object of type {type(thing).__qualname__}"
 
 
+def installation(extra: str) -> str:
+    """The commands that install an extra, for an error."""
+    return f"pip install 'dspy-parallel[{extra}]', or in a checkout pip install -e '.[{extra}]'"
+
+
 class DSPyParallelError(Exception):
-    """Base class of all errors raised by dspy_parallel itself, never of errors in user code."""
+    """Base class of all errors raised by dspy_parallel itself, never of errors in user code.
+
+    What it quotes, from a program, a file or a model, is shown and not obeyed by the terminal that prints it.
+    """
+
+    def __str__(self) -> str:
+        return escaped(super().__str__(), keep="\n")
 
 
 class BridgeError(DSPyParallelError, RuntimeError):
@@ -49,7 +64,22 @@ class UnknownEngineError(DSPyParallelError, ValueError):
 
 
 class DecorationError(DSPyParallelError, TypeError):
-    """An object that cannot be made awaitable was decorated."""
+    """An object was decorated, or is to be run, that cannot be made awaitable or cannot be called."""
+
+
+def check_callable(fn: object, name: str) -> None:
+    """Refuse what is no function, given to the function of this name; a coroutine is closed.
+
+    Raises:
+        DecorationError: If it cannot be called.
+    """
+    if callable(fn):
+        return
+    advice = "Give it a function."
+    if inspect.iscoroutine(fn):
+        fn.close()
+        advice = "Give it the function instead, and what that is called with behind it."
+    raise DecorationError(f"{name}() was given {described(fn)}, which cannot be called. {advice}")
 
 
 class LangGraphVersionError(DSPyParallelError, ImportError):
@@ -81,7 +111,7 @@ class TimelineError(DSPyParallelError, ValueError):
 
 
 class BatchInputError(DSPyParallelError, TypeError):
-    """An example that a program cannot be called with, or that a resume file cannot recognise."""
+    """Not a program, or an example that it cannot be called with or that a resume file cannot recognise."""
 
 
 class ResumeError(DSPyParallelError, ValueError):
@@ -89,7 +119,10 @@ class ResumeError(DSPyParallelError, ValueError):
 
 
 class DSPyParallelWarning(UserWarning):
-    """Base class of all warnings of dspy_parallel."""
+    """Base class of all warnings of dspy_parallel; what one quotes is shown as in errors."""
+
+    def __str__(self) -> str:
+        return escaped(super().__str__(), keep="\n")
 
 
 class BlockingWarning(DSPyParallelWarning):

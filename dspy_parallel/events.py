@@ -7,6 +7,7 @@ span's parent is right in every task, thread and program that has the context it
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -24,6 +25,7 @@ __all__ = [
     "everywhere",
     "note",
     "span",
+    "stopped",
     "waited",
 ]
 
@@ -56,10 +58,11 @@ class OpenSpan:
         end: The same; None while it is open.
         thread: The thread that it began in.
         owner: The module, LM or tool that runs; kept only while it is open.
+        subject: Its identity, which tells whether two spans are of the same.
         facts: What else is known.
     """
 
-    __slots__ = ("end", "facts", "kind", "name", "owner", "parent", "recording", "start", "thread")
+    __slots__ = ("end", "facts", "kind", "name", "owner", "parent", "recording", "start", "subject", "thread")
 
     def __init__(
         self, recording: Recording, parent: OpenSpan | None, kind: str, name: str, owner: Any, facts: dict[str, Any]
@@ -69,6 +72,7 @@ class OpenSpan:
         self.kind = kind
         self.name = name
         self.owner = owner
+        self.subject = id(owner)
         self.facts = facts
         self.thread = threading.get_ident()
         self.end: float | None = None
@@ -80,10 +84,17 @@ _everywhere: list[OpenSpan] = []
 
 
 def current() -> OpenSpan | None:
-    """The innermost span that the running code is in; None if nothing records it."""
+    """The innermost open span that the running code is in; None if nothing records it."""
     span = innermost.get()
-    while span is not None and not span.recording.is_open:  # a task that has outlived its recording
-        span = span.recording.outer
+    while span is not None:
+        if not span.recording.is_open:  # a task that has outlived its recording
+            span = span.recording.outer
+        elif span.end is not None:
+            # Left open in this context: LangGraph ends a step's last node in another one than it began in, and what
+            # the same task does next, the conversation's next turn for instance, is no part of that node.
+            span = span.parent
+        else:
+            break
     if span is None and _everywhere:
         return _everywhere[-1]
     return span
@@ -151,6 +162,17 @@ def waited(name: str, start: float, **facts: Any) -> None:
     wait = OpenSpan(parent.recording, parent, "wait", name, None, facts)
     wait.start, wait.end = start, ended
     parent.recording.opened(wait)
+
+
+def stopped(place: tuple[str, int] | None, why: str) -> None:
+    """Record where overlap had to stop, and why, if anybody does."""
+    parent = current()
+    if parent is None or place is None:
+        return
+    name = f"{os.path.basename(place[0])}:{place[1]}: {why}"
+    stop = OpenSpan(parent.recording, parent, "stop", name, None, {"file": place[0], "line": place[1]})
+    stop.end = stop.start
+    parent.recording.opened(stop)
 
 
 def note(kind: str, **facts: Any) -> None:

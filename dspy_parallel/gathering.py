@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 
 from . import seams
-from .bridge import Engine, Flight, Launch, check_engine, is_coroutine_function, run_sync
-from .seams.branches import Branch, merge
+from .bridge import Engine, Job, TaskPool, check_engine, run_sync
+from .errors import BatchInputError, described
+from .programs import place
+from .seams.forked_settings import ForkedSettings, merge
 
 __all__ = ["gather", "parallel_map"]
 
@@ -40,6 +42,7 @@ def parallel_map(
         The results.
 
     Raises:
+        BatchInputError: For something that cannot be called.
         UnknownEngineError: For an unknown engine.
         BaseException: What the first failing call raises.
 
@@ -62,6 +65,7 @@ def parallel_map(
         assert Digest()(texts=["one", "two", "three"]).digest
         ```
     """
+    _check(fn, "parallel_map() was given {} as its function", "swap the two" if callable(items) else "give a function")
     return _all_at_once([(fn, (item,)) for item in items], max_in_flight, engine)
 
 
@@ -78,6 +82,7 @@ def gather(*calls: Callable[[], Any], engine: Engine = "auto") -> list[Any]:
         The results.
 
     Raises:
+        BatchInputError: For something that cannot be called.
         UnknownEngineError: For an unknown engine.
         BaseException: What the first failing call raises.
 
@@ -100,7 +105,14 @@ def gather(*calls: Callable[[], Any], engine: Engine = "auto") -> list[Any]:
         assert Review()(text="It is a text.").blame
         ```
     """
+    for call in calls:
+        _check(call, "gather() was given {}", "give functions, each as an argument")
     return _all_at_once([(call, ()) for call in calls], None, engine)
+
+
+def _check(fn: Any, message: str, advice: str) -> None:
+    if not callable(fn):
+        raise BatchInputError(f"{message.format(described(fn))}, which cannot be called: {advice}.")
 
 
 def _all_at_once(
@@ -112,10 +124,10 @@ def _all_at_once(
     if not calls:
         return []
     seams.install()
-    branches = [_Branching(fn, args, number) for number, (fn, args) in enumerate(calls)]
+    branches = [_Branching(fn, args, number, engine) for number, (fn, args) in enumerate(calls)]
     first: int | None = None
     try:
-        first = cast("Any", run_sync)(_fly, branches, limit or len(branches), engine)
+        first = cast("Any", run_sync)(_run_all, branches, limit or len(branches))
     finally:
         kept = branches if first is None else branches[: first + 1]
         merge([each.branch for each in kept], [each.branch for each in branches[len(kept) :]])
@@ -124,12 +136,12 @@ def _all_at_once(
     return [each.result for each in branches]
 
 
-class _Branching(Launch):
+class _Branching(Job):
     """One call, and what became of it."""
 
-    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], number: int) -> None:
-        self.branch = Branch()
-        super().__init__(fn, args, {}, self.branch.context, fn, None if is_coroutine_function(fn) else fn)
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], number: int, engine: Engine) -> None:
+        self.branch = ForkedSettings()
+        super().__init__(fn, args, {}, self.branch.context, place(fn, engine, args))
         self.number = number
         self.result: Any = None
         self.error: BaseException | None = None
@@ -141,29 +153,29 @@ class _Branching(Launch):
         return error
 
 
-async def _fly(calls: list[_Branching], limit: int, engine: Engine) -> int | None:
+async def _run_all(calls: list[_Branching], limit: int) -> int | None:
     """Run the calls; the number of the first that failed."""
     done = asyncio.Event()
     left = len(calls)
     failed: int | None = None
 
-    def landed(call: Any, result: Any, error: BaseException | None) -> None:
+    def on_done(call: Any, result: Any, error: BaseException | None) -> None:
         nonlocal left, failed
         left -= 1
         call.result, call.error = result, error
         if error is not None and (failed is None or call.number < failed):
             failed = number = call.number
-            flight.cancel(lambda other: other.number > number)
+            pool.cancel(lambda other: other.number > number)
         if not left:
             done.set()
 
-    flight = Flight(asyncio.get_running_loop(), limit, engine, landed)
+    pool = TaskPool(asyncio.get_running_loop(), limit, on_done)
     for call in calls:
-        flight.launch(call)
+        pool.submit(call)
     try:
         await done.wait()
     except BaseException:
-        flight.cancel()
+        pool.cancel()
         while left:  # a second cancel must not leave calls behind, either
             try:
                 await done.wait()

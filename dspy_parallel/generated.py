@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import types
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import dspy
 
 from . import seams
-from .bridge import Engine, is_coroutine_function, is_generator_function, start
+from .bridge import Engine, is_coroutine_function, is_generator_function
 from .errors import DecorationError
-from .overlap.entrance import Overlap, overlapping
-from .seams.twins import is_twin
+from .overlap.api import overlapping
+from .programs import start
+from .seams.async_counterparts import is_counterpart
 
 __all__ = ["check_module", "give_twins", "is_coverable", "look_up", "make_aforward", "remove_overlap", "replaces_call"]
 
@@ -61,37 +63,37 @@ def _is_generated(cls: type, name: str) -> bool:
     return hasattr(getattr(cls, name, None), "__bridge_engine__")
 
 
-def give_twins(
-    cls: type, engine: Engine, *, keep: bool = False, overlap: Overlap | None = None
-) -> list[tuple[str, Any]]:
+def give_twins(cls: type, engine: Engine, *, keep: bool = False, overlap: bool = False) -> list[tuple[str, Any]]:
     """Add what is missing or stale of `aforward` and `acall`; return what was added.
 
     With `keep`, twins that were generated for the class or a base before, perhaps for another engine, stay. With
     `overlap`, both `forward` and its twin run with a scout ahead.
     """
-    added = _give_overlap(cls, engine, overlap, keep=keep)
+    added: list[tuple[str, Any]] = []
     for sync, twin, make in (("forward", "aforward", make_aforward), ("__call__", "acall", _make_acall)):
         generated = _is_generated(cls, twin)
-        if (generated and not keep) or not (generated or is_twin(cls, sync, twin)):
+        if (generated and not keep) or not (generated or is_counterpart(cls, sync, twin)):
             if sync == "forward" and not hasattr(cls, "forward") and replaces_call(cls):
                 continue
             made = make(cls, engine)
             setattr(cls, twin, made)
             added.append((twin, made))
-    return added
+    # Last: put over an inherited `forward`, it would make an inherited `aforward` look stale.
+    return added + _give_overlap(cls, engine, overlap, keep=keep)
 
 
-def _give_overlap(cls: type, engine: Engine, overlap: Overlap | None, *, keep: bool) -> list[tuple[str, Any]]:
+def _give_overlap(cls: type, engine: Engine, overlap: bool, *, keep: bool) -> list[tuple[str, Any]]:
     forward: Any = getattr(cls, "forward", None)
     if keep and hasattr(forward, "__overlap_original__"):
         return []
-    if overlap is None:
+    if not overlap:
         if "forward" in vars(cls) and hasattr(forward, "__overlap_original__"):
             remove_overlap(cls)
         return []
-    if not isinstance(forward, types.FunctionType):
+    # As the class has it: of a static method, `forward` is a plain function, too.
+    if not isinstance(inspect.getattr_static(cls, "forward", None), types.FunctionType):
         return []
-    made = overlapping(getattr(forward, "__overlap_original__", forward), engine, overlap, "forward" not in vars(cls))
+    made = overlapping(getattr(forward, "__overlap_original__", forward), engine, "forward" not in vars(cls))
     cls.forward = made  # type: ignore[attr-defined]
     return [("forward", made)]
 
@@ -116,7 +118,7 @@ def make_aforward(owner: type, engine: Engine) -> Callable[..., Any]:
         forward = functools.partial(owner.forward, self) if is_super else look_up(self)  # type: ignore[attr-defined]
         # There may be a `forward` on the instance alone.
         overlapped = getattr(getattr(owner, "forward", None), "__overlap_start__", None)
-        return await (overlapped or start)(forward, args, kwargs, engine, cls)
+        return await (overlapped or start)(forward, args, kwargs, engine)
 
     return _dressed(aforward, getattr(owner, "forward", owner.__call__), engine)
 
@@ -128,7 +130,7 @@ def _make_acall(owner: type, engine: Engine) -> Callable[..., Any]:
         _arrive()
         cls = type(self)
         call = (cls if _definer(cls, "acall") is owner else owner).__call__
-        return await start(functools.partial(call, self), args, kwargs, engine, cls)
+        return await start(functools.partial(call, self), args, kwargs, engine)
 
     return _dressed(acall, owner.__call__, engine)
 

@@ -9,7 +9,7 @@ from typing import Any
 import dspy
 
 from . import seams
-from .seams.histories import SETTING, open_histories
+from .seams.own_histories import SETTING, open_histories
 
 __all__ = ["own_history"]
 

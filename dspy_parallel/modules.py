@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import warnings
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
@@ -14,8 +15,8 @@ from . import seams
 from .bridge import Engine, check_engine
 from .errors import DecorationError, described
 from .generated import check_module, give_twins, is_coverable, look_up, make_aforward, remove_overlap, replaces_call
-from .overlap.entrance import Overlap
-from .seams import parallelizer
+from .programs import place
+from .seams import loop_executor
 from .seams.table import Seam, register
 
 __all__ = ["AsyncModuleMixin", "async_module", "install", "uninstall"]
@@ -47,8 +48,7 @@ def async_module(
         engine: `"auto"`, `"loop"` or `"thread"`.
         overlap: Whether independent predictor calls inside one `forward()` run at once, in `acall` and in plain
             calls, which then run on the event loop that serves sync callers. See docs/overlap.md.
-        speculate: With `overlap`, makes calls on both sides of a branch that is not decided yet. Those of the side
-            that the program does not take are cancelled, but may have been paid for.
+        speculate: Does nothing any more.
 
     Returns:
         The class or instance itself.
@@ -81,14 +81,15 @@ def async_module(
     check_engine(engine)
     if target is None:
         return functools.partial(async_module, engine=engine, overlap=overlap, speculate=speculate)
-    how = Overlap(speculate) if overlap else None
+    if speculate:
+        warnings.warn("speculate=True does nothing any more: overlap=True overlaps", DeprecationWarning, stacklevel=2)
     if isinstance(target, type) and issubclass(target, dspy.Module):
         check_module(target, getattr(target, "forward", None))
-        give_twins(target, engine, overlap=how)
+        give_twins(target, engine, overlap=overlap)
     elif isinstance(target, dspy.Module):
         cls = type(target)
         check_module(cls, look_up(target, None))
-        give_twins(cls, engine, overlap=how)
+        give_twins(cls, engine, overlap=overlap)
         for _, module in target.named_sub_modules():
             if is_coverable(type(module)):
                 give_twins(type(module), engine, keep=True)
@@ -190,9 +191,9 @@ def install(*, engine: Engine = "auto", executors: bool = False, overlap: bool =
         ```
     """
     check_engine(engine)
-    _installation.install(engine, Overlap() if overlap else None)
+    _installation.install(engine, overlap)
     seams.install()
-    parallelizer.use_loop(engine if executors else None)
+    loop_executor.use_loop(functools.partial(place, engine=engine) if executors else None)
 
 
 def uninstall() -> None:
@@ -210,7 +211,7 @@ def uninstall() -> None:
         assert not hasattr(dspy.BestOfN, "aforward")
         ```
     """
-    parallelizer.use_loop(None)
+    loop_executor.use_loop(None)
     seams.uninstall()  # first: some are around what the installation has put there
     _installation.uninstall()
 
@@ -220,12 +221,12 @@ class _Installation:
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
-        self._overlap: Overlap | None = None
+        self._overlap = False
         self._seen: weakref.WeakSet[type] = weakref.WeakSet()
         self._added: list[tuple[weakref.ref[type], str, weakref.ref[Any]]] = []
         self._hook: Any = None
 
-    def install(self, engine: Engine, overlap: Overlap | None) -> None:
+    def install(self, engine: Engine, overlap: bool) -> None:
         if (self._engine, self._overlap) == (engine, overlap):
             return
         self.uninstall()
@@ -267,7 +268,7 @@ class _Installation:
     def _cover(self, cls: type) -> None:
         self._seen.add(cls)
         if self._engine is not None and is_coverable(cls):
-            overlap = None if cls.__module__.startswith("dspy.") else self._overlap
+            overlap = self._overlap and not str(cls.__module__).startswith("dspy.")
             for name, value in give_twins(cls, self._engine, keep=True, overlap=overlap):
                 self._note(cls, name, value)
 
