@@ -120,7 +120,7 @@ def histories() -> None:
 
 
 def findings(program: Program) -> None:
-    found = diagnose(program, inputs={"text": "a"}, in_flight=10)
+    found = diagnose(program, inputs={"text": "a"})
     assert_type(found, list[Finding])
     assert_type(found[0].instead, str)
     assert_type(placement_of(program), Placement)

@@ -1,0 +1,73 @@
+"""Runs what could hang, or ends its process, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child process ended."""
+
+    code: int
+    out: str
+    err: str
+    seconds_after_ready: float
+
+
+def run_child(source: str, *, timeout: float = 30.0, interrupt: bool = False, check: bool = True) -> Ended:
+    """Run Python source; with `interrupt`, send Ctrl-C when it prints the line "ready".
+
+    Fails if it hangs, and with `check` if it ends with an error.
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(source)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    started, before = time.monotonic(), ""
+    try:
+        if interrupt:
+            for line in child.stdout:
+                if line == "ready\n":
+                    break
+                before += line
+            started = time.monotonic()
+            child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        out, err = child.communicate()
+        raise AssertionError(f"the child hangs; it said\n{before}{out}\n{err}") from None
+    ended = Ended(child.returncode, before + out, err, time.monotonic() - started)
+    if check:
+        assert ended.code == 0, ended.err
+    return ended
+
+
+def run_module(name: str, *arguments: str, timeout: float) -> str:
+    """Run `python -m name`, and return what it prints. Fails if it hangs, or ends with an error."""
+    done = subprocess.run(
+        [sys.executable, "-m", name, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONFAULTHANDLER": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.returncode} of {name} {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
