@@ -16,6 +16,8 @@ from tests.limits.programs import Answer, InThread, OnLoop
 from tests.testing.dspy_world import ENGINES
 
 Outcome = tuple[Any, ...]
+# For these nobody waits long: there are no stalls, and who is refused is not refused for ever.
+PROMPT = [fault for fault in FAULTS if fault["kind"] != "stall" and (fault["kind"] != "429" or "first" in fault)]
 
 
 def outcome_of(result: Any) -> Outcome:
@@ -37,8 +39,10 @@ def as_sync(server: LMServer, lm: Any, numbers: list[int]) -> dict[int, Outcome]
                 return outcome_of(exc)
 
     server.reset_stats()
+    # The first one alone: LiteLLM makes a client for each thread that finds none, and drops all but one, unclosed.
+    first = call(numbers[0])
     with ThreadPoolExecutor(64) as pool:
-        return dict(zip(numbers, pool.map(call, numbers), strict=True))
+        return dict(zip(numbers, [first, *pool.map(call, numbers[1:])], strict=True))
 
 
 def make_lm(server: LMServer, engine: str | None, timeout: float) -> Any:
@@ -64,8 +68,16 @@ async def bridged(program: Any, lm: Any, count: int, ended: list[int]) -> list[A
     return results
 
 
-def check(server: LMServer, program: Any, engine: str | None, count: int, in_flight: int, timeout: float) -> Any:
-    server.configure(faults=FAULTS, latency=0.1)
+def check(
+    server: LMServer,
+    program: Any,
+    engine: str | None,
+    count: int,
+    in_flight: int,
+    faults: list[dict[str, Any]] = FAULTS,
+    timeout: float = 20.0,
+) -> Any:
+    server.configure(faults=faults, latency=0.1)
     plain = make_lm(server, engine, timeout)
     expected = as_sync(server, plain, list(range(count)))
     native = engine == "lm15"  # LiteLLM keeps its clients, and their connections
@@ -85,9 +97,9 @@ def check(server: LMServer, program: Any, engine: str | None, count: int, in_fli
     errors = [result for result in results if isinstance(result, BaseException)]
     assert 0 < len(errors) < 0.05 * count
 
-    stats = server.wait_for(in_flight=0, queued=0)
+    stats = server.wait_for(in_flight=0)
     assert stats.completed == count - len(errors), "answered more often than asked"
-    assert set(stats.faults) == {"429", "500", "503", "reset", "stall", "truncated"}
+    assert set(stats.faults) == {fault["kind"] for fault in faults}
     assert (held.in_flight, held.waiting) == (0, 0)
     if native:
         server.wait_for(connections=0, timeout=20)
@@ -107,7 +119,7 @@ def check(server: LMServer, program: Any, engine: str | None, count: int, in_fli
 @pytest.mark.parametrize(("program", "engine"), [(OnLoop, ENGINES[0]), (InThread, ENGINES[-1])], ids=["loop", "thread"])
 def test_chaos(server: LMServer, program: type[Answer], engine: str | None) -> None:
     """A small storm, with each engine of ours and, where it has two, each of DSPy's."""
-    check(server, program(), engine, count=200, in_flight=100, timeout=5.0)
+    check(server, program(), engine, 100, 50, PROMPT)
 
 
 @pytest.mark.stress
@@ -116,7 +128,7 @@ def test_chaos(server: LMServer, program: type[Answer], engine: str | None) -> N
 @pytest.mark.parametrize("engine", ENGINES)
 def test_chaos_10_000(server: LMServer, engine: str | None) -> None:
     """The whole of it: 10,000 calls at 500 in flight."""
-    stats = check(server, OnLoop(), engine, count=10_000, in_flight=500, timeout=20.0)
+    stats = check(server, OnLoop(), engine, 10_000, 500)
     assert stats.peak_in_flight >= 400
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bridge.children import run_child
+from tests.support.children import Ended, run_child
 
 pytestmark = pytest.mark.once  # a minute or more, of computing alone
 
 PRELUDE = """
 import asyncio, threading, warnings
 warnings.simplefilter("ignore")
+from concurrent.futures import ThreadPoolExecutor
+import anyio.to_thread
 import dspy
 from dspy_parallel import async_module, install, limit, run
 from dspy_parallel.testing import LMServer
 
-COUNT = 5 * 40  # anyio's limiter; asyncio's default executor, which DSPy uses inside LM calls, has 32 threads at most
+THREADS, COUNT = 8, 24  # of anyio's limiter and of asyncio's default executor, which DSPy uses inside LM calls
 
 class Ask(dspy.Module):
     def __init__(self):
@@ -38,6 +40,8 @@ def main(program, server, count=COUNT, most=2):
     lm = dspy.LM("openai/any", cache=False, **server.lm_kwargs())
     held = limit(lm, max_in_flight=most)
     async def everybody():
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         with dspy.context(lm=lm):
             results = await asyncio.gather(*(program.acall(question=f"q{n}") for n in range(count)))
         if hasattr(lm, "aclose"):
@@ -150,7 +154,29 @@ with LMServer(latency=0.001) as server:
 }
 
 
+# What takes longest are the imports: each case has a fork of one process, which a signal ends if it hangs.
+FORKS = f"""
+import os, signal, sys, traceback
+for name, source in {CASES!r}.items():
+    if (child := os.fork()) == 0:
+        signal.alarm(60)
+        try:
+            exec(source, globals())
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    print(name, os.waitpid(child, 0)[1], sep=": ", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def ended() -> Ended:
+    return run_child(PRELUDE + FORKS, timeout=30 + 60 * len(CASES))
+
+
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", CASES)
-def test_no_deadlock(case: str) -> None:
+def test_no_deadlock(case: str, ended: Ended) -> None:
     """Ends within its time; the server never sees more than the limit."""
-    run_child(PRELUDE + CASES[case], timeout=100)
+    assert f"{case}: 0\n" in ended.out, ended.err

@@ -8,8 +8,8 @@ from typing import Any
 
 import dspy
 
-from dspy_parallel import async_module, placement_of
-from tests.modules.lms import TwinLM
+from dspy_parallel import async_module
+from tests.support.stub_lms import TwinLM
 
 MANY = 30
 
@@ -61,9 +61,8 @@ class Whole(dspy.Module):
 
 
 def decorated(around: Callable[[str], Any], way: str) -> Any:
-    """For a thread, or `engine="auto"` before or after the promotion to the loop."""
-    cls = async_module(engine="thread" if way == "thread" else "auto")(type("Whole", (Whole,), {}))
-    placement_of(cls).state = "loop" if way == "promoted" else "probation"
+    """For one engine."""
+    cls = async_module(engine=way)(type("Whole", (Whole,), {}))
     return cls(around)
 
 

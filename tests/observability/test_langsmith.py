@@ -55,7 +55,7 @@ def runs_of(run: Any, program_of: Any) -> Counter[tuple[str, ...]]:
     return Counter(map(path, client.collected))
 
 
-@pytest.mark.parametrize("way", ["promoted", "thread", "auto"])
+@pytest.mark.parametrize("way", ["thread", "auto"])
 def test_runs_have_the_right_parents(way: str) -> None:
     found = runs_of(together, lambda around: decorated(around, way))
     assert found == runs_of(alone, Whole)

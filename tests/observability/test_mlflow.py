@@ -57,5 +57,5 @@ def test_traces_are_those_of_plain_calls(tmp_path: Path) -> None:
     expected = trees("plain", tmp_path)
     assert len(expected) == 30, "one trace for each program"
     assert max(map(len, expected[0])) >= 5
-    for way in ("promoted", "thread"):
+    for way in ("auto", "thread"):
         assert trees(way, tmp_path) == expected

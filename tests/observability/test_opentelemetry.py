@@ -65,7 +65,7 @@ def spans_of(run: Any, program_of: Any) -> Counter[tuple[str, ...]]:
     return Counter(path(span) for span in spans.values())
 
 
-@pytest.mark.parametrize("engine", ["promoted", "thread", "auto"])
+@pytest.mark.parametrize("engine", ["thread", "auto"])
 def test_spans_have_the_right_parents(engine: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Those of modules, LM calls and tools, and the user's own, in forward and in a tool's worker thread."""
     with caplog.at_level(logging.WARNING, "opentelemetry"):

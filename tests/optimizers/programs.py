@@ -11,7 +11,7 @@ import dspy
 from dspy.clients.base_lm import BaseLM
 
 from dspy_parallel import async_module, pure
-from tests.modules.lms import TwinLM
+from tests.support.stub_lms import TwinLM
 
 
 class Review(dspy.Module):
@@ -27,11 +27,6 @@ class Review(dspy.Module):
         answer = self.think(question=question).answer
         doubt = self.doubt(question=question).doubt
         return self.judge(question=question, answer=answer, doubt=doubt)
-
-
-@async_module
-class Decorated(Review):
-    """The same, under a name by which it can be pickled."""
 
 
 def make(*, decorate: bool, overlap: bool = False) -> Any:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import copy
-import pickle
+import contextvars
 import random
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import dspy
 import pytest
 
-from dspy_parallel import run
-from tests.modules.observing import logged
-from tests.optimizers.programs import Decorated, Deterministic, Review, examples, feedback, make, metric, score, state
+from dspy_parallel import install, run, uninstall
+from tests.optimizers.programs import Deterministic, Review, examples, feedback, make, metric, score, state
+from tests.support.observation import logged
+
+THREADS = contextvars.ContextVar("threads", default=1)
+"""Of the optimizers. With one, what they ask has an order."""
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning"),
@@ -33,7 +34,11 @@ def bootstrap(program: Any, lm: Any) -> Any:
 
 def random_search(program: Any, lm: Any) -> Any:
     optimizer = dspy.BootstrapFewShotWithRandomSearch(
-        metric=metric, max_bootstrapped_demos=2, max_labeled_demos=2, num_candidate_programs=2, num_threads=1
+        metric=metric,
+        max_bootstrapped_demos=2,
+        max_labeled_demos=2,
+        num_candidate_programs=2,
+        num_threads=THREADS.get(),
     )
     return optimizer.compile(program, trainset=examples(4), valset=examples(6)[4:])
 
@@ -48,7 +53,7 @@ def mipro(program: Any, lm: Any) -> Any:
         num_candidates=3,
         max_bootstrapped_demos=2,
         max_labeled_demos=2,
-        num_threads=1,
+        num_threads=THREADS.get(),
         seed=3,
         verbose=False,
     )
@@ -59,12 +64,14 @@ def mipro(program: Any, lm: Any) -> Any:
 
 def gepa(program: Any, lm: Any) -> Any:
     pytest.importorskip("gepa")
-    optimizer = dspy.GEPA(metric=feedback, max_metric_calls=60, reflection_lm=lm, num_threads=1, seed=0)
+    optimizer = dspy.GEPA(metric=feedback, max_metric_calls=60, reflection_lm=lm, num_threads=THREADS.get(), seed=0)
     return optimizer.compile(program, trainset=examples(4), valset=examples(6)[4:])
 
 
 def simba(program: Any, lm: Any) -> Any:
-    optimizer = dspy.SIMBA(metric=metric, bsize=4, num_candidates=2, max_steps=2, max_demos=2, num_threads=1)
+    optimizer = dspy.SIMBA(
+        metric=metric, bsize=4, num_candidates=2, max_steps=2, max_demos=2, num_threads=THREADS.get()
+    )
     return optimizer.compile(program, trainset=examples(8), seed=5)
 
 
@@ -115,6 +122,23 @@ def test_equal_if_overlapped(optimize: Any) -> None:
         assert max(its_lm.in_flight) >= 2
 
 
+@pytest.mark.parametrize("optimize", [random_search, mipro, gepa], ids=lambda optimize: optimize.__name__)
+def test_equal_with_executors_on_the_loop(optimize: Any) -> None:
+    """Those that run many examples at once do so on the loop as in threads."""
+    THREADS.set(6)
+    try:
+        _, expected, lm = compiled(optimize, decorate=False)
+        install(executors=True)
+        _, found, its_lm = compiled(optimize, decorate=False)
+    finally:
+        THREADS.set(1)
+        uninstall()
+    assert found == expected
+    assert sorted(its_lm.prompts) == sorted(lm.prompts)
+    assert max(lm.in_flight) == 0  # nobody awaited it
+    assert max(its_lm.in_flight) > 1
+
+
 @pytest.mark.parametrize("wrapper", [dspy.BestOfN, dspy.Refine])
 def test_best_of_n_and_refine(wrapper: Any) -> None:
     """They pick the same attempt, after the same calls."""
@@ -135,57 +159,10 @@ def test_best_of_n_and_refine(wrapper: Any) -> None:
     assert outcome(decorate=True, overlap=True) == outcome(decorate=True, bridged=True, overlap=True) == in_any_order
 
 
-@pytest.fixture(scope="module")
-def optimised() -> Any:
-    """A program with demos."""
-    program = Decorated()
-    with warnings.catch_warnings(), logged(), dspy.context(lm=Deterministic()):
-        warnings.simplefilter("ignore")
-        return bootstrap(program, None)
-
-
-def saved_and_loaded(program: Any, path: Path) -> Any:
-    program.save(path / "state.json")
-    fresh = Decorated()
-    fresh.load(path / "state.json")
-    return fresh
-
-
-def saved_as_a_whole(program: Any, path: Path) -> Any:
-    with logged():
-        program.save(path / "program", save_program=True)
-        options = {"allow_pickle": True} if "allow_pickle" in dspy.load.__code__.co_varnames else {}
-        return dspy.load(path / "program", **options)
-
-
-ROUND_TRIPS: dict[str, Callable[[Any, Path], Any]] = {
-    "state": saved_and_loaded,
-    "whole program": saved_as_a_whole,
-    "deepcopy": lambda program, _: copy.deepcopy(program),
-    "dspy deepcopy": lambda program, _: program.deepcopy(),
-    "cloudpickle": lambda program, _: cloudpickle.loads(cloudpickle.dumps(program)),
-    "pickle of the state": lambda program, _: _with_state(pickle.loads(pickle.dumps(program.dump_state()))),
-}
-
-
-def _with_state(found: Any) -> Any:
-    program = Decorated()
-    program.load_state(found)
-    return program
-
-
-@pytest.mark.parametrize("trip", ROUND_TRIPS)
-def test_an_optimised_program_makes_the_round_trip(optimised: Any, tmp_path: Path, trip: str) -> None:
-    found = ROUND_TRIPS[trip](optimised, tmp_path)
-    assert type(found) is Decorated
-    assert state(found) == state(optimised)
-    with dspy.context(lm=Deterministic()):
-        awaited = asyncio.run(found.acall(question="new")).toDict()
-        assert awaited == found(question="new").toDict() == optimised(question="new").toDict()
-
-
-def test_what_is_saved_is_what_the_plain_program_saves(optimised: Any, tmp_path: Path) -> None:
-    """Either can be loaded by the other."""
+def test_what_is_saved_is_what_the_plain_program_saves(tmp_path: Path) -> None:
+    """Either can be loaded by the other, with its demos."""
+    optimised = compiled(bootstrap, decorate=True)[0]
+    assert optimised.judge.demos
     plain = Review()
     plain.load_state(optimised.dump_state())
     optimised.save(tmp_path / "decorated.json")

@@ -12,8 +12,8 @@ from dspy.utils.callback import BaseCallback
 from greenlet import GreenletExit
 
 from dspy_parallel import async_module
-from tests.modules.lms import TwinLM
-from tests.modules.observing import logged
+from tests.support.observation import logged
+from tests.support.stub_lms import TwinLM
 
 
 class Stop(BaseException):

@@ -8,11 +8,10 @@ from typing import Any
 
 import dspy
 import pytest
-from dspy.clients import base_lm
 
-from dspy_parallel import async_module, own_history, placement_of, run_sync
-from tests.loops import run_on
-from tests.modules.lms import LMFailure, SyncLM, TwinLM, dummy_lm
+from dspy_parallel import async_module, own_history, run_sync
+from tests.support.loops import run_on
+from tests.support.stub_lms import SyncLM, TwinLM, dummy_lm
 
 MANY = 50
 
@@ -82,26 +81,6 @@ def test_blocks_nest() -> None:
     assert questions(outer) == [f"{name} {which}" for name in "abc" for which in ("first", "second")]
 
 
-def test_inside_forward() -> None:
-    """A program looks at its own last call."""
-
-    @async_module(engine="loop")
-    class Checks(Answer):
-        def forward(self, question: str) -> Any:
-            with own_history() as calls:
-                prediction = super().forward(question)
-            return dspy.Prediction(answer=prediction.answer, asked=questions(calls))
-
-    program = Checks()
-
-    async def main() -> Any:
-        with dspy.context(lm=TwinLM()):
-            return await asyncio.gather(*(program.acall(f"q{n}") for n in range(MANY)))
-
-    asked = [prediction.asked for prediction in asyncio.run(main())]
-    assert asked == [[f"q{n} first", f"q{n} second"] for n in range(MANY)]
-
-
 @pytest.mark.parametrize("threads", [1, 4])
 def test_parallel(threads: int) -> None:
     """DSPy's threads get DSPy's settings, and nothing else of the context."""
@@ -117,7 +96,6 @@ def test_parallel(threads: int) -> None:
             call("abcdef")
         return sorted(questions(calls))
 
-    placement_of(Fan).state = "loop"
     plain = asked(Fan())
     assert plain == [f"{name} item" for name in "abcdef"]
     assert asked(lambda names: asyncio.run(Fan().acall(names))) == plain
@@ -158,47 +136,6 @@ def test_max_history_size_does_not_shorten_it(size: int) -> None:
             asyncio.run(decorated().acall(name))
     assert len(calls) == 6
     assert lm.history == calls[len(calls) - size :]
-
-
-def test_calls_that_fail_have_no_entry() -> None:
-    """As in DSPy's own history."""
-    lm = TwinLM()
-    with dspy.context(lm=lm), own_history() as calls:
-        with pytest.raises(LMFailure):
-            asyncio.run(decorated().acall("raise LMFailure"))
-        Answer()("a")
-    assert calls == lm.history
-    assert questions(calls) == ["a first", "a second"]
-
-
-def test_calls_that_are_cancelled_have_no_entry() -> None:
-    lm = TwinLM()
-    asked = asyncio.Event()
-
-    class Waits(TwinLM):
-        async def aforward(self, *args: Any, **kwargs: Any) -> Any:
-            asked.set()
-            await asyncio.Event().wait()
-
-    @async_module(engine="loop")
-    class Program(Answer):
-        def forward(self, question: str) -> Any:
-            self.predict(question=f"{question} done")
-            with dspy.context(lm=Waits()):
-                return self.predict(question=f"{question} waits")
-
-    async def main() -> Any:
-        with dspy.context(lm=lm), own_history() as calls:
-            task = asyncio.create_task(Program().acall("q"))
-            await asked.wait()
-            task.cancel()
-            await asyncio.wait([task])
-            return task.cancelled(), calls
-
-    cancelled, calls = asyncio.run(main())
-    assert cancelled
-    assert questions(calls) == ["q done"]
-    assert calls == base_lm.GLOBAL_HISTORY
 
 
 def test_several_lms_in_the_order_in_which_calls_end() -> None:

@@ -8,11 +8,9 @@ from typing import Any
 import dspy
 import pytest
 
-from dspy_parallel import async_module, own_history, placement_of
-from dspy_parallel.testing import LMServer
-from tests.modules.lms import LMFailure, TwinLM
-from tests.modules.observing import Describer, entry, logged
-from tests.testing.dspy_world import ENGINES, make_lm
+from dspy_parallel import async_module, own_history
+from tests.support.observation import Describer, entry
+from tests.support.stub_lms import LMFailure, TwinLM
 
 MANY = 40
 
@@ -109,43 +107,6 @@ def test_a_gather_in_an_aforward_of_ones_own() -> None:
     assert len(found["trace"]) == sum(n % 4 + 1 for n in numbers)
 
 
-@pytest.mark.parametrize("engine", ["auto", "thread"])
-def test_parallel_of_which_some_items_fail(engine: Any) -> None:
-    """`dspy.Parallel` inside forward: its items' entries, results, failures, trace and usage are those of a call."""
-
-    class Fan(dspy.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.steps = Steps()
-
-        def forward(self, number: int) -> Any:
-            parallel = dspy.Parallel(
-                num_threads=4, max_errors=100, return_failed_examples=True, disable_progress_bar=True
-            )
-            results, failed, errors = parallel([(self.steps, {"number": n}) for n in range(number)])
-            return dspy.Prediction(
-                answers=[result and result.answer for result in results],
-                failed=sorted(map(repr, failed)),
-                errors=sorted(map(repr, errors)),
-            )
-
-    program = async_module(engine=engine)(Fan)()
-    placement_of(Fan).state = "loop"
-
-    async def called(number: int) -> Any:
-        return program(number)
-
-    with logged():
-        found, expected = (asyncio.run(observe(12, call, TwinLM())) for call in (program.acall, called))
-    for name in ("raised", "output", "usage"):
-        assert found[name] == expected[name], name
-    for name in ("calls", "trace"):
-        assert sorted(map(repr, found[name])) == sorted(map(repr, expected[name])), name
-    if expected["output"]["errors"]:  # DSPy 3.0 returns neither answers nor errors here
-        assert found["output"]["answers"].count(None) == 2
-        assert len(found["calls"]) == sum(n % 4 + 1 for n in range(12)) - 2
-
-
 def test_a_cancelled_program_leaves_what_it_has_done() -> None:
     """The calls that were answered are in trace, usage and history; the one that was cancelled is in none."""
     waiting = asyncio.Event()
@@ -176,24 +137,3 @@ def test_a_cancelled_program_leaves_what_it_has_done() -> None:
     (tokens,) = usage.values()
     assert tokens["total_tokens"] == sum(entry["usage"]["total_tokens"] for entry in calls)
     assert dspy.settings.get("caller_modules") in (None, [])
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_usage_of_predictions_over_http(lm_server: LMServer, engine: Any) -> None:
-    """Every prediction has the usage of its own program, also when others fail or run at the same time."""
-    lm_server.configure(faults=[{"kind": "400", "match": "raise LMFailure"}], gate=8)
-    program = async_module(engine="loop")(type("Steps", (Steps,), {}))()
-    lm = make_lm(lm_server, engine)
-
-    async def together() -> Any:
-        with dspy.context(lm=lm, track_usage=True):
-            return await asyncio.gather(*(program.acall(n) for n in range(8)), return_exceptions=True)
-
-    found = asyncio.run(together())
-    lm_server.configure(gate=None)
-    for number, one in enumerate(found):
-        if number == 4:
-            assert isinstance(one, Exception)
-            continue
-        with dspy.context(lm=lm, track_usage=True):
-            assert one.get_lm_usage() == program(number).get_lm_usage() != {}

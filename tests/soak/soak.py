@@ -21,7 +21,7 @@ from dspy.clients import base_lm  # noqa: E402
 
 from dspy_parallel import async_module  # noqa: E402
 from dspy_parallel.testing import LMServer  # noqa: E402
-from tests.modules.lms import Record  # noqa: E402
+from tests.support.stub_lms import Record  # noqa: E402
 
 BEAT_SECONDS = 0.01
 SAMPLES = 100

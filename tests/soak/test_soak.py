@@ -7,31 +7,21 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.children import run_module
+
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads resident memory from /proc")
 
-ROOT = Path(__file__).parents[2]
 FLAT_MB = 5.0
 BLOCKS = 20
 
 
 def soaked(*options: str, timeout: float) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.soak.soak", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(run_module("tests.soak.soak", *options, timeout=timeout).splitlines()[-1])
 
 
 def worst(beats: list[float]) -> float:

@@ -219,7 +219,7 @@ def test_a_slow_consumer_slows_only_its_own_stream(server: LMServer) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_closing_a_stream_cancels_the_request(server: LMServer, engine: Any, how: str) -> None:
     """However the consumer leaves; upstream, a `break` cancels the consumer itself."""
-    server.configure(words=2000, inter_token_delay=0.02, first_token_delay=0.0)
+    server.configure(words=2000, inter_token_delay=0.02)
     options = {"stream_listeners": listeners("answer"), "async_streaming": how != "sync"}
     stream = dspy.streamify(Answer(), **options)
 
@@ -270,13 +270,13 @@ def test_a_stream_that_nobody_reads_makes_no_request(server: LMServer) -> None:
 
 def test_closing_some_of_many(server: LMServer) -> None:
     """Those that are read on lose nothing."""
-    server.configure(words=300, inter_token_delay=0.01, first_token_delay=0.0)
+    server.configure(words=300, replies=[{"match": "leave", "latency": 30.0}])  # whose last token nobody waits for
     stream = dspy.streamify(Answer(), stream_listeners=listeners("answer"))
 
     async def one(n: int) -> Any:
-        running = stream(question=f"Question {n}")
         if n % 2:
-            return await collect(running)
+            return await collect(stream(question=f"Question {n}"))
+        running = stream(question=f"Question {n} to leave")
         await running.__anext__()
         return await running.aclose()
 
