@@ -6,8 +6,9 @@ import pytest
 
 pytest.importorskip("langgraph.graph")
 
+from benchmarks import graph_overlap, machine
 from benchmarks import langgraph_fanout as benchmark
-from benchmarks import machine
+from benchmarks.graph_overlap import OVERLAPPED, PARALLEL, SHAPES
 from benchmarks.langgraph_fanout import BY_HAND, OURS, STOCK, against
 from benchmarks.workload import engines, make_lm, start_server
 
@@ -48,3 +49,16 @@ async def test_a_long_loop_costs_no_more_than_stock_ainvoke():
     for name in (OURS["ainvoke"], OURS["invoke"]):
         assert against(turns, name, STOCK["ainvoke"]).median <= 1.15, name
         assert against(turns, name, STOCK["ainvoke"], 0).median <= 1.15, name
+    assert against(turns, OURS["invoke"], STOCK["invoke"]).median <= 1.3
+
+
+@pytest.mark.parametrize("name", SHAPES)
+async def test_a_graph_takes_the_time_of_a_hand_written_program(server, name):
+    """With `overlap=True`; one that gains nothing takes the time that it takes without."""
+    server.configure(latency=graph_overlap.LATENCY)
+    turns = await graph_overlap.shape(name, make_lm(server, engines()[0]), 7)
+    benchmark.show(SHAPES[name].title, turns, graph_overlap.BY_HAND)
+    for ours in OVERLAPPED.values():
+        assert against(turns, ours, graph_overlap.BY_HAND).median <= 1.05, ours
+    if name == "dependent":
+        assert against(turns, OVERLAPPED["ainvoke"], PARALLEL).median <= 1.02

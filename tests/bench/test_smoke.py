@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import dspy
 import pytest
 
-from benchmarks import blocking, in_flight, limits
+from benchmarks import in_flight, limits
+from benchmarks.blocking import SIDES, first_peak, first_runs
 from benchmarks.contenders import BASELINE, CONTENDERS, make
-from benchmarks.heartbeat import heartbeat
+from benchmarks.heartbeat import beside_computing, heartbeat
 from benchmarks.measure import ratio, rounds
 from benchmarks.workload import WORKLOADS, Gate, Stub, documents, start_server
-from dspy_parallel import placement_of
+from dspy_parallel.testing import LMServer
 
 
 def test_ratio_compares_round_by_round():
@@ -73,16 +75,15 @@ async def test_the_heartbeat_notices_a_blocked_loop():
     assert max(late) > 0.1
 
 
-async def test_auto_keeps_a_blocking_program_in_threads_and_a_clean_one_on_the_loop():
-    seconds = await blocking.first_runs("after", 5, 1, latency=0.0)
-    assert set(seconds) == set(blocking.SIDES)
-    batches, alone = await blocking.batches_until_loop(10, latency=0.0)
-    assert batches < 10
-    assert alone
+async def test_the_heartbeat_beside_a_program_that_computes():
+    found = await beside_computing(0.001, 2, 1)
+    assert [len(samples) for samples in found.values()] == [1, 1]
 
 
-def test_nothing_is_learned_of_a_new_blocking_class():
-    assert placement_of(blocking.blocking("after")).state == "probation"
+def test_blocking_programs_are_run_by_each_side_and_a_clean_one_has_all_in_flight():
+    found = first_runs(0.001, 0.0, 10, 20, 1)
+    assert [len(seconds) for seconds in found.values()] == [1] * len(SIDES)
+    assert first_peak(20) == 20
 
 
 async def test_langgraph_contenders_make_one_call_in_each_node():
@@ -93,12 +94,6 @@ async def test_langgraph_contenders_make_one_call_in_each_node():
     turns = await langgraph_fanout.fan_out(lm, 5, 1)
     assert {langgraph_fanout.BY_HAND, langgraph_fanout.SERIAL, *langgraph_fanout.OURS.values()} < set(turns)
     assert calls.count(1) == 2 + len(turns) * 2 * 5  # two to warm up; each runs twice
-
-
-def test_nothing_is_learned_of_a_new_graphs_nodes():
-    langgraph_fanout = pytest.importorskip("benchmarks.langgraph_fanout", exc_type=ImportError)
-    first, second = (langgraph_fanout._unknown(langgraph_fanout.ask) for _ in range(2))
-    assert placement_of(first) is not placement_of(second)
 
 
 @pytest.mark.once
@@ -124,3 +119,12 @@ def test_a_fan_out_has_its_three_ways(capsys):
     shown = capsys.readouterr().out
     assert all(each.name in shown for each in found)
     assert len(found) == 3
+
+
+@pytest.mark.once
+async def test_the_situations_of_the_readme_are_measured_on_both_sides():
+    situations = pytest.importorskip("benchmarks.situations", exc_type=ImportError)
+    with LMServer() as server, dspy.context(lm=dspy.LM("openai/any", cache=False, **server.lm_kwargs())):
+        found = await situations.measure(server, scale=0.05, rounds=1)
+    assert list(found) == ["3 async nodes", "12 sync nodes", "dspy.asyncify"]
+    assert all(len(both) == 2 for both in found.values())
