@@ -28,17 +28,38 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import pytest
 from hypothesis import HealthCheck, settings
 
-# The plugin's fixtures. Not through its entry point (see `-p no:` in pyproject.toml), which would import DSPy before
+from dspy_parallel.testing import LMServer
+
+# The plugin's fixture. Not through its entry point (see `-p no:` in pyproject.toml), which would import DSPy before
 # the lines above.
-from dspy_parallel.testing.plugin import lm_server, lm_server_factory  # noqa: F401
-from tests import leaks
-from tests.loops import LOOP_KINDS, run_on
+from dspy_parallel.testing.plugin import lm_server_factory  # noqa: F401
+from tests.support import leaks
+from tests.support.loops import LOOP_KINDS, run_on
 
 _slow_is_fine = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-settings.register_profile("default", max_examples=25, deadline=None, suppress_health_check=_slow_is_fine)
-settings.register_profile("matrix", max_examples=10, deadline=None, suppress_health_check=_slow_is_fine)
-settings.register_profile("stress", max_examples=1000, deadline=None, suppress_health_check=_slow_is_fine)
+for _name, _examples in (("default", 25), ("matrix", 10), ("stress", 1000)):
+    settings.register_profile(
+        _name,
+        max_examples=_examples,
+        deadline=None,
+        suppress_health_check=_slow_is_fine,
+        # A run of the suite says something about the change, not about its luck; what is new is found under stress.
+        derandomize=_name != "stress",
+    )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each process has one half, not every other test: what the first test of a file sets up is set up once."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest, documents and examples: else one process ends with them while the other has nothing."""
+    items.sort(key=lambda item: item.path.parent.name != "tests")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -46,15 +67,28 @@ def quick_collections() -> None:
     """Have the tests' garbage collections skip what is alive before the module's first test.
 
     Looking for leaks collects after each test, which takes half a second with DSPy, LiteLLM and LangGraph in memory.
-    LiteLLM keeps a client, with its open connections, for every event loop that there was; here they are closed.
+    So does a collection of all for each module: what once was frozen stays so to the end.
     """
-    gc.unfreeze()
+    collect_what_others_leave()
+    gc.freeze()
+
+
+def collect_what_others_leave() -> None:
+    """Of LiteLLM: a client, with its open connections, for every event loop that there was; on Python 3.10 also the
+    main thread's loop, which its sync calls make.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         if "litellm" in sys.modules:
             sys.modules["litellm"].in_memory_llm_clients_cache.flush_cache()
-        gc.collect()
-    gc.freeze()
+        while gc.collect() > 100:  # what is freed may have held more
+            pass
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
+    collect_what_others_leave()
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +133,26 @@ def _reset_dspy(cache: Any) -> None:
     if used is not None:
         used.memory_cache.clear()
         used.disk_cache.clear()
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[LMServer]:
+    """The one process behind `server`."""
+    with LMServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared_server: LMServer) -> LMServer:
+    """An LM server with default options and nothing counted, as if it had just been started."""
+    shared_server.restore()
+    return shared_server
+
+
+@pytest.fixture
+def lm_server(server: LMServer) -> LMServer:
+    """The same, by the plugin's name."""
+    return server
 
 
 @pytest.fixture(params=LOOP_KINDS)

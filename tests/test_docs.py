@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.examples import PAGES, ROOT, blocks, blocks_of, code_of, named
+from tests.support.children import run_module
+from tests.support.examples import PAGES, REPOSITORY, ROOT, blocks, blocks_of, code_of, named
+from tests.test_public_api import LAYERS
 
 pytestmark = pytest.mark.once
 
+MOST_WORDS = 13_000
+"""Of all pages in docs/, code and tables too, as `wc -w` counts them."""
+
 
 def run_examples(*targets: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.examples", *targets],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONFAULTHANDLER": "1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.returncode} of {' '.join(targets)}:\n{done.stdout}\n{done.stderr}"
+    run_module("tests.support.examples", *targets, timeout=280)
 
 
 @pytest.mark.timeout(300)
@@ -76,12 +74,14 @@ def anchors(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page):
     for link in links(page):
+        link = REPOSITORY.sub(f"{ROOT}/", link)
         if "://" in link:
             parts = urlsplit(link)
             assert parts.scheme == "https", link
             assert re.fullmatch(r"([\w-]+\.)+[a-z]+", parts.netloc), link
             continue
         path, _, anchor = link.partition("#")
+        assert page.name != "README.md" or page.parent != ROOT or path.startswith("/"), "an index knows no paths"
         target = page.parent / path if path else page
         assert target.exists(), f"{named(page)} links to {link}"
         assert not anchor or anchor in anchors(target), f"{named(page)} links to {link}: no such heading"
@@ -104,38 +104,72 @@ def test_the_site_is_built_without_warnings(tmp_path):
     assert "Fetch" not in done.stderr
     api = "".join(page.read_text(encoding="utf-8") for page in (tmp_path / "api").glob("*.html"))
     assert 'id="dspy_parallel.async_module"' in api
+    pages = {page.stem: page.read_text(encoding="utf-8") for page in tmp_path.rglob("*.html")}
+    assert [name for name, page in pages.items() if "```" in page and name != "contributing"] == []
+    assert "Overview" in pages["how"]
+    members = set(re.findall(r'id="dspy_parallel\.[\w.]+\.(\w+)"', api))
+    assert not members & {"leave_loop", "replaced", "counts"}, "not for users"
 
 
-def test_every_promise_about_speed_has_its_test_and_every_test_its_promise():
-    """In the table of docs/benchmarks.md; and the page has all parts of the command."""
+def defined_in(file: Path) -> set[str]:
+    """Names of classes, functions and variables of a module, and of what is in its classes, with a dot."""
+    if file.suffix != ".py":
+        return set()
+
+    def names(body: list[ast.stmt], prefix: str) -> Iterator[str]:
+        for node in body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield prefix + node.name
+            if isinstance(node, ast.ClassDef):
+                yield from names(node.body, f"{prefix}{node.name}.")
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            yield from (prefix + target.id for target in targets if isinstance(target, ast.Name))
+
+    return set(names(ast.parse(file.read_text(encoding="utf-8")).body, ""))
+
+
+def test_the_design_names_what_is_there():
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/]+(?:\.(?:py|js)|/))(?::([\w.]+))?`", page)
+    assert len(named) > 80
+    wrong = []
+    for path, name in named:
+        file = ROOT / path if path.startswith("tests/") else ROOT / "dspy_parallel" / path
+        if not file.exists() or (name and name not in defined_in(file)):
+            wrong.append(f"{path}:{name}")
+    assert wrong == []
+
+
+def test_the_layers_of_the_design_are_those_of_the_test():
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    (picture,) = (block.text for block in blocks(page) if block.text.startswith("cli "))
+    shown = [set(re.split(r"  +", line)[0].split()) for line in picture.splitlines()]
+    assert shown[::-1] == [layer for layer in LAYERS if layer != {"__main__"}]
+
+
+def test_the_documentation_is_short():
+    """README and changelog aside; a page that grows has something to leave out."""
+    words = {named(page): len(page.read_text(encoding="utf-8").split()) for page in (ROOT / "docs").rglob("*.md")}
+    assert sum(words.values()) <= MOST_WORDS, sorted(words.items(), key=lambda entry: -entry[1])[:8]
+
+
+def test_the_benchmarks_page_has_all_parts_of_the_command():
     from benchmarks.__main__ import PARTS
 
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    rows = re.search(r"^\| Promise \| Test \|\n(?:\|.*\n)+", page, re.MULTILINE)
-    assert rows is not None
-    promised = re.findall(r"`(test_\w+)(…?)`", rows[0])
-    tests = set()
-    for file in sorted((ROOT / "tests" / "bench").glob("test_*.py")):
-        text = file.read_text(encoding="utf-8")
-        if re.search(r"^pytestmark = .*mark\.bench", text, re.MULTILINE):
-            tests |= set(re.findall(r"^(?:async )?def (test_\w+)", text, re.MULTILINE))
-        else:
-            tests |= set(re.findall(r"^@pytest\.mark\.bench\n(?:@.*\n)*(?:async )?def (test_\w+)", text, re.MULTILINE))
-    found = [{test for test in tests if test == name or (more and test.startswith(name))} for name, more in promised]
-    assert [name for (name, _), those in zip(promised, found, strict=True) if not those] == []
-    assert tests - set().union(*found) == set()
     assert f"The parts are {', '.join(f'`{part}`' for part in PARTS[:-1])} and `{PARTS[-1]}`." in page
 
 
 def test_links_that_lead_nowhere_end_the_build():
     """Those to files become text: the site does not have them."""
-    pytest.importorskip("mkdocs")
-    import site_pages
+    site_pages = pytest.importorskip("site_pages")
 
-    def on_site(markdown: str) -> str:
-        return site_pages.on_page_markdown(markdown, SimpleNamespace(file=SimpleNamespace(src_uri="ray.md")))
+    def on_site(markdown: str, page: str = "ray.md") -> str:
+        return site_pages.on_page_markdown(markdown, SimpleNamespace(file=SimpleNamespace(src_uri=page)))
 
     assert on_site("[here](batch.md#files), [there](../tox.ini)") == "[here](batch.md#files), there (`tox.ini`)"
+    (how,) = re.findall(r"\[How it works\]\(\S+\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert on_site(how, "index.md") == "[How it works](how.md)"
     with pytest.raises(site_pages.PluginError, match=r"docs/ray.md links to ../tx.ini, which does not exist"):
         on_site("[there](../tx.ini)")
 
@@ -163,7 +197,7 @@ class TestBlocks:
         leaves, looks = "import sys\nsys.left = 1\n", "import sys\nassert not hasattr(sys, 'left')\nprint('looked')\n"
         for page, text in zip(pages, (leaves, "1 / 0\n", looks), strict=True):
             page.write_text(f"```python\n{text}```\n")
-        program = "import sys; from tests.examples import run_in_forks; sys.exit(run_in_forks(sys.argv[1:]))"
+        program = "import sys; from tests.support.examples import run_in_forks; sys.exit(run_in_forks(sys.argv[1:]))"
         command = [sys.executable, "-c", program, *map(str, pages)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, done.stdout) == (1, "looked\n")

@@ -21,21 +21,30 @@ def output_of(name: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_the_picture_of_the_readme(tmp_path):
+def texts_of(path: Path) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text(encoding="utf-8"))
+
+
+def labels_of(path: Path) -> list[str]:
+    return [text for text in texts_of(path) if not re.fullmatch(r"[\d.]+( s)?", text)]
+
+
+def test_picture(tmp_path):
     """It is what the script draws."""
     output_of("before_after", str(tmp_path / "drawn.svg"))
+    assert labels_of(ROOT / "docs" / "before-after.svg") == labels_of(tmp_path / "drawn.svg")
 
-    def labels(path: Path) -> list[str]:
-        texts = re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text(encoding="utf-8"))
-        return [text for text in texts if not re.fullmatch(r"[\d.]+( s)?", text)]
 
-    def seconds(path: Path) -> list[float]:
-        return [float(text) for text in re.findall(r">([\d.]+) s</text>", path.read_text(encoding="utf-8"))]
-
-    committed, drawn = ROOT / "docs" / "before-after.svg", tmp_path / "drawn.svg"
-    assert labels(committed) == labels(drawn)
-    assert {"before", "after", "judge · openai/any"} <= set(labels(drawn))
-    assert seconds(committed) == pytest.approx(seconds(drawn), abs=0.5)
+def test_picture_of_a_graph(tmp_path):
+    """It is what the script draws. (A node's calls are drawn in it only if the node was there before the scout.)"""
+    pytest.importorskip("langgraph.graph")
+    output_of("before_after", str(tmp_path / "drawn.svg"), "graph")
+    committed, drawn = labels_of(ROOT / "docs" / "before-after-graph.svg"), labels_of(tmp_path / "drawn.svg")
+    after = drawn.index("after")
+    assert committed[: after + 1] == drawn[: after + 1]
+    assert {"time", "nontime", "vector", "merge"} <= set(drawn[after:])
+    for extractor in ("TimePropertyExtractor", "NonTimePropertyExtractor", "VectorSearchExtractor"):
+        assert sum(label.startswith(extractor) for label in drawn[after:]) == 1, drawn
 
 
 def test_migration():
@@ -56,10 +65,30 @@ def test_streaming():
     assert {"first", "third"} <= set(readers[first:last]), "the three take turns"
 
 
-def test_notebook():
+@pytest.fixture
+def jupyter() -> None:
     for name in ("nbclient", "nbformat", "ipykernel"):
         pytest.importorskip(name)
-    shown = output_of("notebook")
+
+
+@pytest.mark.usefixtures("jupyter")
+def test_notebook():
+    shown = output_of("notebook", "parallel")
     assert "3 reviews, 9 LM calls, 6 at once" in shown
     assert "characters of HTML" in shown
     assert shown.endswith("5 more by batch(), equal to sync calls\n")
+
+
+@pytest.mark.usefixtures("jupyter")
+def test_notebook_that_compares():
+    shown = output_of("notebook", "compare")
+    assert shown.count("characters of HTML") == 2, "both timelines"
+    assert "1 and 3 LM calls at once, the same query:" in shown
+    assert "RETURN n, score" in shown
+
+
+def test_langchain_agent():
+    pytest.importorskip("langchain.agents")
+    shown = output_of("langchain_agent", "--agents", "3")
+    assert shown.count("15 LM requests") == 2
+    assert shown.endswith("same messages\n")

@@ -10,8 +10,10 @@ import dspy
 import pytest
 from greenlet import getcurrent, greenlet
 
-from tests import leaks
-from tests.loops import run_on
+from tests.mutants.__main__ import ROOT, files_with
+from tests.mutants.table import MUTANTS
+from tests.support import leaks
+from tests.support.loops import run_on
 
 
 def test_run_here_returns_the_result_on_every_loop(run_here, no_leaks):
@@ -69,3 +71,9 @@ async def test_each_test_may_configure_dspy_in_its_own_task(run):
     dspy.configure(lm=f"the LM of run {run}")
     dspy.cache.memory_cache["key"] = "value"
     dspy.configure_cache(enable_disk_cache=False)
+
+
+def test_every_mutant_fits():
+    """What it breaks is there once, and so are the tests that have to notice."""
+    assert {mutant.name: files_with(mutant.old) for mutant in MUTANTS if len(files_with(mutant.old)) != 1} == {}
+    assert [test for mutant in MUTANTS for test in mutant.tests if not (ROOT / test).exists()] == []
