@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import io
 import os
 import platform
 import sys
@@ -14,6 +16,8 @@ from importlib.metadata import version
 
 from benchmarks import blocking, heartbeat, in_flight, limits, machine, overlap, recording, suspended
 from benchmarks.contenders import BASELINE
+from benchmarks.overlap_programs import CORPORA
+from benchmarks.overlap_programs.everyday.search_server import searching
 from benchmarks.workload import engines, make_lm, start_server
 from dspy_parallel.testing import LMServer
 
@@ -42,21 +46,33 @@ async def _run(parts: list[str], *, quick: bool, pinned: bool) -> None:
                 _progress(started, f"heartbeat, {engine}")
                 samples = await heartbeat.beside(server, engine, count, 1 if quick else 3)
                 heartbeat.show(f"beside {count} runs, {engine} LM", samples)
+            _progress(started, "heartbeat, a program that computes")
+            seconds, few = (0.02, 10) if quick else (0.2, 50)
+            late = await heartbeat.beside_computing(seconds, few, 1 if quick else 3)
+            heartbeat.show(f"beside {few} runs that compute {seconds * 1e3:.0f} ms between two calls", late)
             if not quick:
                 _progress(started, "heartbeat, first import of LiteLLM")
                 samples = await asyncio.to_thread(heartbeat.first_import, server.api_base, count, 2)
                 heartbeat.show(f"beside {count} runs, while LiteLLM is imported", samples)
         if "blocking" in parts:
-            count = 50 if quick else 200
-            for when in ("after", "before"):
-                _progress(started, f"blocking {when}")
-                blocking.show(when, count, await blocking.first_runs(when, count, 1 if quick else 3))
-            batches, alone = await blocking.batches_until_loop(count)
-            print(f"A clean program was on the loop after batch {batches}; the next batch used the loop only: {alone}.")
+            for latency in (0.1, 0.01):
+                _progress(started, f"blocking for 10 ms, LM {latency} s")
+                count = 200 if quick else 1000
+                found = await asyncio.to_thread(blocking.first_runs, 0.01, latency, 100, count, 1 if quick else 5)
+                blocking.show(0.01, latency, 100, count, found)
+            peak = await asyncio.to_thread(blocking.first_peak, 50)
+            print(f"The first batch of a clean program, of 50, had {peak} calls in flight at once.")
         if "suspended" in parts:
             _progress(started, "suspended")
             everybody = [BASELINE, "ours, loop", "ours, thread", "threads, one per run"]
             await asyncio.to_thread(suspended.show, 200 if quick else 1000, everybody)
+            server.configure(latency=0.5)
+            many = 200 if quick else 1000
+            memory = {
+                name: await asyncio.to_thread(suspended.grown, name, many, server.api_base) for name in everybody[:3]
+            }
+            shown = ", ".join(f"{name} {size / memory[BASELINE]:.2f}" for name, size in memory.items())
+            print(f"Memory of {many:,} runs with a real LM, × hand-written: {shown}.")
             if not quick:
                 await asyncio.to_thread(suspended.show, 10_000, [BASELINE, "ours, loop"])
         if "langgraph" in parts:
@@ -83,16 +99,27 @@ def _limits(server: LMServer, quick: bool, progress: Callable[[str], None]) -> N
 
 async def _langgraph(server: LMServer, quick: bool, progress: Callable[[str], None]) -> None:
     try:
-        from benchmarks import langgraph_fanout
+        from benchmarks import graph_overlap, langgraph_fanout
     except ImportError:
         print("\nWithout LangGraph (pip install 'dspy-parallel[langgraph]'), the part langgraph is left out.")
         return
     server.configure(latency=langgraph_fanout.BLOCK_SECONDS)
     lm = make_lm(server, engines()[0])
     await langgraph_fanout.tables(server, {engines()[0]: lm}, quick=quick, progress=progress)
+    server.configure(latency=graph_overlap.LATENCY)
+    await graph_overlap.tables(lm, quick=quick, progress=progress)
+
+
+def _shares(progress: Callable[[str], None]) -> None:
+    for corpus, programs in CORPORA.items():
+        progress(f"overlap, {corpus}, on a virtual clock")
+        with searching(), contextlib.redirect_stdout(io.StringIO()):
+            found = [overlap.on_virtual_clock(program) for program in programs]
+        overlap.show_shares(corpus, found)
 
 
 async def _overlap(server: LMServer, quick: bool, progress: Callable[[str], None]) -> None:
+    await asyncio.to_thread(_shares, progress)
     latency = 0.1 if quick else 0.25
     measured = []
     for program in overlap.programs(quick):

@@ -1,76 +1,112 @@
-"""`engine="auto"` with programs that block where no seam sees it, and with one that does not."""
+"""`engine="auto"` with programs that block where no seam sees it, and with one that does not: first runs only."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import statistics
-import threading
 import time
-import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import dspy
 
 from benchmarks import table
-from benchmarks.contenders import CONTENDERS, Run
-from benchmarks.measure import Ratio, ratio
-from benchmarks.workload import WORKLOADS, Stub, Workload, blocking, documents
-from dspy_parallel import BlockingWarning, async_module, placement_of
+from benchmarks.measure import ratio
+from benchmarks.workload import WORKLOADS, Stub, blocking, documents
+from dspy_parallel import async_module, batch, install, uninstall
 
-__all__ = ["against_threads", "batches_until_loop", "first_runs", "show"]
+__all__ = ["POOL", "SIDES", "first_peak", "first_runs", "show"]
 
-SIDES = ("threads, one per run", "ours, auto", "ours, loop")
+POOL = "a plain thread pool"
+Run = Callable[[dspy.Module, list[str], int], None]
 
 
-async def first_runs(when: str, in_flight: int, rounds: int, latency: float = 0.2) -> dict[str, list[float]]:
-    """Wall times of concurrent first runs of a program that blocks for 0.2 s before or after its LM call."""
-    new = documents(f"blocks {when}")
+def _pool(program: dspy.Module, texts: list[str], in_flight: int) -> None:
+    with ThreadPoolExecutor(in_flight) as executor:
+        list(executor.map(lambda text: program(document=text), texts))
+
+
+def _batch(program: dspy.Module, texts: list[str], in_flight: int) -> None:
+    batch(program, [{"document": text} for text in texts], max_in_flight=in_flight, progress=False)
+
+
+def _gather(program: dspy.Module, texts: list[str], in_flight: int) -> None:
+    async def main() -> None:
+        room = asyncio.Semaphore(in_flight)
+
+        async def one(text: str) -> None:
+            async with room:
+                await program.acall(document=text)
+
+        await asyncio.gather(*map(one, texts))
+
+    asyncio.run(main())
+
+
+def _evaluate(program: dspy.Module, texts: list[str], in_flight: int) -> None:
+    rows = [dspy.Example(document=text).with_inputs("document") for text in texts]
+    dspy.Evaluate(devset=rows, metric=lambda *_: 1.0, num_threads=in_flight)(program)
+
+
+def _installed(program: dspy.Module, texts: list[str], in_flight: int) -> None:
+    install(executors=True)
+    try:
+        _evaluate(program, texts, in_flight)
+    finally:
+        uninstall()
+
+
+SIDES: dict[str, Run] = {
+    POOL: _pool,
+    "ours: acall()": _gather,
+    "ours: batch()": _batch,
+    "Evaluate, DSPy's threads": _evaluate,
+    "ours: Evaluate": _installed,
+}
+
+
+def first_runs(block: float, latency: float, in_flight: int, count: int, rounds: int) -> dict[str, list[float]]:
+    """Wall times of first runs of a program that blocks, and then calls an LM.
+
+    Args:
+        block: Seconds for which it blocks.
+        latency: Seconds that its LM takes.
+        in_flight: How many run at a time.
+        count: How many run.
+        rounds: How often each side has its turn, in another order each time, with a program of its own.
+    """
+    new = documents("blocks")
     seconds: dict[str, list[float]] = {name: [] for name in SIDES}
-    for _ in range(rounds):
-        for name in SIDES:
-            if name == "ours, loop" and (seconds[name] or when == "before"):
-                continue  # the reason why it is not the default; takes so long that once is enough
-            cls = blocking(when)
-            run: Run = CONTENDERS[name](Workload("blocking", cls, cls), Stub(latency))
+    names = list(SIDES)
+    for number in range(-1, rounds):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            cls = blocking(block)
+            program = (async_module(cls) if name == "ours: acall()" else cls)()
+            program.set_lm(Stub(latency))
+            texts = new(count)
             gc.collect()  # what one leaves behind is not to be the next one's burden
             started = time.perf_counter()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", BlockingWarning)
-                await run(new(in_flight))
-            seconds[name].append(time.perf_counter() - started)
+            SIDES[name](program, texts, in_flight)
+            if number >= 0:  # the first round is for imports
+                seconds[name].append(time.perf_counter() - started)
     return seconds
 
 
-async def batches_until_loop(in_flight: int, latency: float = 0.05) -> tuple[int, bool]:
-    """After how many batches a clean program is on the loop, and whether the next one runs without a thread more."""
-    cls = async_module(type("Clean", (WORKLOADS["extract"].plain,), {}))
-    program = cls()
-    program.set_lm(Stub(latency))
-    new = documents("clean")
-    batches = 0
-    while placement_of(cls).state != "loop" and batches < 10:
-        await asyncio.gather(*(program.acall(document=document) for document in new(in_flight)))
-        batches += 1
-    threads_used: set[str] = set()
-
-    def forward(document: str) -> object:
-        threads_used.add(threading.current_thread().name)
-        return cls.forward(program, document)
-
-    program.forward = forward
-    await asyncio.gather(*(program.acall(document=document) for document in new(in_flight)))
-    return batches, threads_used == {threading.current_thread().name}
+def first_peak(in_flight: int) -> int:
+    """How many LM calls of the first batch of a program that does not block are in flight at once."""
+    cls: Any = async_module(type("Clean", (WORKLOADS["extract"].plain,), {}))
+    program, lm = cls(), Stub(1.0)  # longer than it takes to begin all
+    program.set_lm(lm)
+    _batch(program, documents("clean")(in_flight), in_flight)
+    return lm.peak
 
 
-def against_threads(seconds: dict[str, list[float]], name: str) -> Ratio:
-    """A side's wall time against plain threads; what was run once is compared to their median."""
-    threads = seconds[SIDES[0]]
-    own = seconds[name]
-    return ratio(own, threads if len(own) == len(threads) else [statistics.median(threads)] * len(own))
-
-
-def show(when: str, in_flight: int, seconds: dict[str, list[float]]) -> None:
+def show(block: float, latency: float, in_flight: int, count: int, seconds: dict[str, list[float]]) -> None:
     """Print the table."""
     table.show(
-        f"{in_flight} concurrent first runs of a program that blocks {when} its LM call",
-        ("", "wall, × threads"),
-        [(name, against_threads(seconds, name)) for name, own in seconds.items() if own],
+        f"{count:,} first runs of a program that blocks {block * 1e3:.0f} ms and calls an LM that takes "
+        f"{latency * 1e3:.0f} ms, {in_flight} in flight",
+        ("", "wall, × a plain thread pool"),
+        [(name, ratio(own, seconds[POOL])) for name, own in seconds.items()],
     )

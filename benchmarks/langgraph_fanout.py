@@ -35,10 +35,14 @@ __all__ = [
     "BY_HAND",
     "OURS",
     "STOCK",
+    "Run",
     "Turn",
     "against",
+    "ainvoking",
     "blocking",
     "fan_out",
+    "invoking",
+    "measure",
     "show",
     "steps",
 ]
@@ -187,14 +191,14 @@ def _loop() -> StateGraph[Any]:
     return builder.add_conditional_edges("node", _unknown(_again), ["node", "__end__"])
 
 
-def _invoke(graph: Graph, given: Callable[[], Any], config: Any = None) -> Run:
+def invoking(graph: Graph, given: Callable[[], Any], config: Any = None) -> Run:
     async def run() -> None:
         await asyncio.to_thread(graph.invoke, given(), config)
 
     return run
 
 
-def _ainvoke(graph: Graph, given: Callable[[], Any], config: Any = None) -> Run:
+def ainvoking(graph: Graph, given: Callable[[], Any], config: Any = None) -> Run:
     async def run() -> None:
         await graph.ainvoke(given(), config)
 
@@ -222,14 +226,14 @@ async def fan_out(lm: Any, width: int, rounds: int, stock: bool = True) -> dict[
         plain = _fan_out(ask).compile()
         ours = parallelize_graph(_fan_out(ask)).compile()
         everybody = {
-            BY_HAND: _ainvoke(_fan_out(ask_by_hand).compile(), given),
-            STOCK["ainvoke"]: _ainvoke(plain, given),
-            STOCK["invoke"]: _invoke(plain, given),
-            f"{STOCK['invoke']}, max_concurrency={width}": _invoke(plain, given, {"max_concurrency": width}),
-            SERIAL: _ainvoke(_fan_out(ask_blocking).compile(), given),
-            OURS["ainvoke"]: _ainvoke(ours, given),
-            OURS["invoke"]: _invoke(parallelize_graph(_fan_out(ask)).compile(), given),
-            OURS["async"]: _ainvoke(parallelize_graph(_fan_out(ask_blocking)).compile(), given),
+            BY_HAND: ainvoking(_fan_out(ask_by_hand).compile(), given),
+            STOCK["ainvoke"]: ainvoking(plain, given),
+            STOCK["invoke"]: invoking(plain, given),
+            f"{STOCK['invoke']}, max_concurrency={width}": invoking(plain, given, {"max_concurrency": width}),
+            SERIAL: ainvoking(_fan_out(ask_blocking).compile(), given),
+            OURS["ainvoke"]: ainvoking(ours, given),
+            OURS["invoke"]: invoking(parallelize_graph(_fan_out(ask)).compile(), given),
+            OURS["async"]: ainvoking(parallelize_graph(_fan_out(ask_blocking)).compile(), given),
         }
         return {
             name: run
@@ -280,13 +284,13 @@ async def blocking(blocker: str, url: str, width: int, rounds: int) -> dict[str,
 
     def make() -> dict[str, Run]:
         return {
-            STOCK["ainvoke"]: _ainvoke(_fan_out(node).compile(), given),
-            STOCK["invoke"]: _invoke(_fan_out(node).compile(), given),
-            f"{STOCK['invoke']}, max_concurrency={width}": _invoke(
+            STOCK["ainvoke"]: ainvoking(_fan_out(node).compile(), given),
+            STOCK["invoke"]: invoking(_fan_out(node).compile(), given),
+            f"{STOCK['invoke']}, max_concurrency={width}": invoking(
                 _fan_out(node).compile(), given, {"max_concurrency": width}
             ),
-            OURS["ainvoke"]: _ainvoke(parallelize_graph(_fan_out(node)).compile(), given),
-            OURS["invoke"]: _invoke(parallelize_graph(_fan_out(node)).compile(), given),
+            OURS["ainvoke"]: ainvoking(parallelize_graph(_fan_out(node)).compile(), given),
+            OURS["invoke"]: invoking(parallelize_graph(_fan_out(node)).compile(), given),
         }
 
     with warnings.catch_warnings():
@@ -303,10 +307,10 @@ async def steps(rounds: int) -> dict[str, list[tuple[Turn, Turn]]]:
 
     def make() -> dict[str, Run]:
         return {
-            STOCK["ainvoke"]: _ainvoke(_loop().compile(), given, config),
-            STOCK["invoke"]: _invoke(_loop().compile(), given, config),
-            OURS["ainvoke"]: _ainvoke(parallelize_graph(_loop()).compile(), given, config),
-            OURS["invoke"]: _invoke(parallelize_graph(_loop()).compile(), given, config),
+            STOCK["ainvoke"]: ainvoking(_loop().compile(), given, config),
+            STOCK["invoke"]: invoking(_loop().compile(), given, config),
+            OURS["ainvoke"]: ainvoking(parallelize_graph(_loop()).compile(), given, config),
+            OURS["invoke"]: invoking(parallelize_graph(_loop()).compile(), given, config),
         }
 
     return await measure(make, rounds)

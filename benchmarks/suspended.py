@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 
 from benchmarks import table
 from benchmarks.contenders import BASELINE, CONTENDERS, make
-from benchmarks.measure import resident
-from benchmarks.workload import WORKLOADS, Gate, Stub, documents
+from benchmarks.measure import compare, resident
+from benchmarks.workload import WORKLOADS, Gate, Stub, documents, engines, make_lm
 
-__all__ = ["Suspended", "show", "suspended"]
+__all__ = ["Suspended", "grown", "show", "suspended"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,25 @@ async def _suspend(name: str, in_flight: int) -> Suspended:
     return Suspended(gate.peak, grown / in_flight, more, time.perf_counter() - started)
 
 
+def grown(name: str, in_flight: int, api_base: str) -> int:
+    """Bytes by which a new process grows at most while so many runs call a real LM on DSPy's first engine."""
+    command = [sys.executable, "-m", "benchmarks.suspended", name, str(in_flight), api_base]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout)
+
+
+async def _grow(name: str, in_flight: int, api_base: str) -> int:
+    class Server:
+        @staticmethod
+        def lm_kwargs() -> dict[str, str]:
+            return {"api_base": api_base, "api_key": "not-needed"}
+
+    new = documents("grown")
+    run = make(name, WORKLOADS["extract"], make_lm(Server, engines()[0]))  # type: ignore[arg-type]
+    await run(new(20))  # first uses
+    sample = await compare(run, [new(in_flight)], lambda: 0)
+    return int(sample.memory)
+
+
 def show(in_flight: int, names: list[str]) -> dict[str, Suspended]:
     """Measure and print the table."""
     seen = {name: suspended(name, in_flight) for name in names}
@@ -80,10 +99,14 @@ def show(in_flight: int, names: list[str]) -> dict[str, Suspended]:
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(description="One process of suspended().")
+    parser = argparse.ArgumentParser(description="One process of suspended() or grown().")
     parser.add_argument("name", choices=CONTENDERS)
     parser.add_argument("in_flight", type=int)
+    parser.add_argument("api_base", nargs="?")
     given = parser.parse_args()
+    if given.api_base:
+        print(asyncio.run(_grow(given.name, given.in_flight, given.api_base)))
+        return
     print(json.dumps(asdict(asyncio.run(_suspend(given.name, given.in_flight)))))
 
 

@@ -17,12 +17,12 @@ from dspy_parallel import loop_safe
 from dspy_parallel.testing import LMServer
 
 __all__ = [
-    "BLOCK_SECONDS",
     "WORKLOADS",
     "Gate",
     "Stub",
     "Workload",
     "blocking",
+    "computing",
     "documents",
     "engines",
     "make_lm",
@@ -30,7 +30,6 @@ __all__ = [
 ]
 
 ANSWERS = {"summary": "A short text about one thing.", "label": "report", "confidence": 0.9, "reasoning": "It is so."}
-BLOCK_SECONDS = 0.2
 
 
 class Extract(dspy.Module):
@@ -116,23 +115,39 @@ WORKLOADS = {
 }
 
 
-def blocking(when: str) -> type[dspy.Module]:
-    """A new class, of which nothing has been learned, that blocks where no seam sees it.
-
-    Args:
-        when: `"before"` or `"after"` its LM call.
-    """
+def blocking(seconds: float) -> type[dspy.Module]:
+    """A new class, of which nothing is known, that blocks where no seam sees it, before its LM call."""
 
     class Blocking(Reason):
         def forward(self, document: str) -> Any:
-            if when == "before":
-                select.select([], [], [], BLOCK_SECONDS)
-            result = self.reason(document=document)
-            if when == "after":
-                select.select([], [], [], BLOCK_SECONDS)
-            return result
+            select.select([], [], [], seconds)
+            return self.reason(document=document)
 
     return Blocking
+
+
+def _step(number: int) -> int:
+    return (number * 1103515245 + 12345) % 2147483648
+
+
+def computing(seconds: float) -> type[dspy.Module]:
+    """A new class, of which all is known, that computes for so long on this machine between its two LM calls."""
+    started, number, steps = time.thread_time(), 1, 0
+    while time.thread_time() - started < 0.1:
+        for _ in range(1000):
+            number = _step(number)
+        steps += 1000
+    steps = round(steps * seconds / 0.1)
+
+    class Computing(Extract):
+        def forward(self, document: str) -> Any:
+            summary = self.summarize(document=document).summary
+            number = 1
+            for _ in range(steps):
+                number = _step(number)
+            return self.classify(document=document, summary=summary, length=number)
+
+    return Computing
 
 
 class Stub(dspy.BaseLM):
