@@ -1,6 +1,8 @@
 """Draws the README's picture: one program as it stands, and with `@async_module(overlap=True)`, on one axis.
 
-python -m examples.before_after [FILE.svg]
+With `graph`, that of docs/langgraph.md: the level agent as a LangGraph of four nodes in a row.
+
+python -m examples.before_after [FILE.svg [graph]]
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dspy
 
@@ -39,11 +42,37 @@ class Overlapped(Review):
         return super().forward(text)
 
 
-def recorded(program, text):
-    program(text="first uses are not drawn")
+def recorded(run):
+    run("first uses are not drawn")
     with record() as timeline:
-        verdict = program(text=text).verdict
-    return timeline.spans, verdict
+        result = run("a text")
+    return timeline.spans, result
+
+
+def review():
+    """One `forward()`, both ways."""
+    rules = [{"match": f"starting with the field `.. ## {field}", "latency": s} for field, s in LATENCIES.items()]
+    with LMServer(replies=rules) as server:
+        with dspy.context(lm=dspy.LM("openai/any", cache=False, **server.lm_kwargs())):
+            before, after = Review(), Overlapped()
+            yield recorded(lambda text: before(text=text).verdict)
+            yield recorded(lambda text: after(text=text).verdict)
+
+
+def graph():
+    """One LangGraph, both ways."""
+    from dspy_parallel import parallelize_graph
+
+    from ..level_agent import recorded as recording
+    from ..level_agent.agent import LevelAgent
+    from ..level_agent_graph.graphs import one_question
+
+    log = recording.load()
+    with LMServer(replies=log.rules(1.0)) as server:
+        lm = dspy.LM("openai/any", cache=False, **server.lm_kwargs())
+        builder = one_question(LevelAgent(lm, lm), in_a_row=True)
+        for compiled in (builder.compile(), parallelize_graph(builder, overlap=True).compile()):
+            yield recorded(lambda _, compiled=compiled: compiled.invoke({"question": log.questions[0]})["query"])
 
 
 def side_by_side(runs: dict[str, list[Span]]) -> Timeline:
@@ -57,7 +86,7 @@ def side_by_side(runs: dict[str, list[Span]]) -> Timeline:
                     span,
                     id=offset + span.id,
                     parent=None if span.parent is None else offset + span.parent,
-                    name=title if span.parent is None and span.kind == "module" else span.name,
+                    name=title if span is run[0] else span.name,
                     start=span.start - begin,
                     end=span.end - begin,
                 )
@@ -65,12 +94,8 @@ def side_by_side(runs: dict[str, list[Span]]) -> Timeline:
     return Timeline.of(spans)
 
 
-def main(path: Path | None) -> None:
-    rules = [{"match": f"starting with the field `.. ## {field}", "latency": s} for field, s in LATENCIES.items()]
-    with LMServer(replies=rules) as server:
-        with dspy.context(lm=dspy.LM("openai/any", cache=False, **server.lm_kwargs())):
-            before, one = recorded(Review(), "a text")
-            after, other = recorded(Overlapped(), "a text")
+def main(path: Path | None, runs: Any) -> None:
+    (before, one), (after, other) = runs()
     assert one == other
     both = side_by_side({"before": before, "after": after})
     print(both)
@@ -79,4 +104,4 @@ def main(path: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None, graph if "graph" in sys.argv[2:] else review)

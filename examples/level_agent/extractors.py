@@ -5,7 +5,7 @@ To run them concurrently, each class gets one line more:
     @async_module
     class TimePropertyExtractor(dspy.Module): ...
 
-The demo does the same with `async_module(TimePropertyExtractor)`, but only after it has run them as they stand.
+`dspy-parallel demo` runs them as they stand, and then with overlap.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .cypher import compose
 from .extractors import NonTimePropertyExtractor, TimePropertyExtractor, VectorSearchExtractor
 from .graph_schema import LABELS
 from .models import GPT_OSS_120B, QWEN3_235B, litellm_lm
@@ -22,7 +23,7 @@ vector_extractor = VectorSearchExtractor(lm=litellm_lm(f"openrouter/openai/{GPT_
 
 
 def extract(branch_intent: str, selected_label: str, current_datetime: str) -> dict[str, Any]:
-    """Run the three extractors, one after the other."""
+    """Run the three extractors, one after the other, and merge what they found."""
     label = LABELS[selected_label]
     time = time_extractor(
         branch_intent=branch_intent,
@@ -40,4 +41,5 @@ def extract(branch_intent: str, selected_label: str, current_datetime: str) -> d
         "time": time.time_filters,
         "nontime": nontime.property_filters,
         "vector": vector.vector_searches,
+        "query": compose(label, time.time_filters, nontime.property_filters, vector.vector_searches),
     }

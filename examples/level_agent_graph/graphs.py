@@ -1,4 +1,4 @@
-"""One graph, built three ways: sync nodes, async nodes that call sync DSPy, and parallelised."""
+"""One graph, built in several ways: sync nodes, async nodes that call sync DSPy, in a row, and parallelised."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing_extensions import TypedDict
 from dspy_parallel.langgraph import parallelize_graph
 
 from ..level_agent.agent import LevelAgent, Question
+from ..level_agent.models import GPT_OSS_120B, QWEN3_235B, litellm_lm
 
-__all__ = ["VARIANTS", "AgentState", "many_questions", "one_question"]
+__all__ = ["VARIANTS", "AgentState", "extraction_graphs", "many_questions", "one_question"]
 
 
 class AgentState(TypedDict, total=False):
@@ -26,15 +27,16 @@ class AgentState(TypedDict, total=False):
     query: Any
 
 
-def one_question(agent: LevelAgent, *, is_async: bool) -> StateGraph[Any]:
-    """Three extraction nodes side by side, and a node that merges.
+def one_question(agent: LevelAgent, *, is_async: bool = False, in_a_row: bool = False) -> StateGraph[Any]:
+    """Three extraction nodes, and a node that merges.
 
     Args:
         agent: Whose extractors are called.
         is_async: Whether the nodes are `async def`; they call the same sync extractors.
+        in_a_row: Whether they come one after the other, not side by side.
     """
-    builder = StateGraph(AgentState)
-    for position, name in enumerate(("time", "nontime", "vector")):
+    builder, names = StateGraph(AgentState), ["time", "nontime", "vector"]
+    for position, name in enumerate(names):
 
         def node(state: AgentState, name: str = name, position: int = position) -> dict[str, Any]:
             inputs = agent._inputs(state["question"])[position]
@@ -44,14 +46,23 @@ def one_question(agent: LevelAgent, *, is_async: bool) -> StateGraph[Any]:
             return node(state)  # the LM call blocks the event loop
 
         builder.add_node(name, async_node if is_async else node)
-        builder.add_edge(START, name)
+        builder.add_edge(names[position - 1] if in_a_row and position else START, name)
     builder.add_node("merge", lambda state: {"query": _merged(agent, state)})
-    builder.add_edge(["time", "nontime", "vector"], "merge")
-    return builder
+    return builder.add_edge(names[-1] if in_a_row else names, "merge")
 
 
 def _merged(agent: LevelAgent, state: AgentState) -> Any:
     return agent._merge(state["question"], state["time"], state["nontime"], state["vector"])
+
+
+def extraction_graphs() -> dict[str, Any]:
+    """The agent with its models: async nodes that call sync DSPy, so that they run in a row; and sync ones in a row."""
+    models = (f"openrouter/qwen/{QWEN3_235B}", f"openrouter/openai/{GPT_OSS_120B}")
+    agent = LevelAgent(*map(litellm_lm, models))
+    return {
+        "side by side": one_question(agent, is_async=True).compile(),
+        "in a row": one_question(agent, in_a_row=True).compile(),
+    }
 
 
 class ManyState(TypedDict, total=False):
