@@ -2,16 +2,20 @@
 
 The README is the site's first page. So that it and the pages read well in the repository, too, links are written as
 paths of files there; here they become links of the site. Links to source files become their paths; a link to nothing
-ends the build.
+ends the build. The README is shown by package indexes as well, which know no paths: its links are addresses of the
+repository's files. Blocks that are not run as tests are shown like others.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from markdown import Extension, Markdown
+from markdown.preprocessors import Preprocessor
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
@@ -23,9 +27,33 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
 }
+REPOSITORY = re.compile(r"https://(github|raw\.githubusercontent)\.com/dspy-parallel/dspy-parallel(/blob)?/main/")
+"""Where files are, for those who read them elsewhere."""
+
 _ORIGINS = {page: origin for origin, page in PAGES.items()}
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?![a-z]+:)([^)#\s]*)(#[^)\s]*)?\)")
 _FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
+
+
+class _Fences(Preprocessor):
+    """Takes `no-run` from a fence, which nobody but our tests knows."""
+
+    def run(self, lines: list[str]) -> list[str]:
+        """Change the lines."""
+        return [re.sub(r"^( *```python) no-run$", r"\1", line) for line in lines]
+
+
+class _NoRun(Extension):
+    def extendMarkdown(self, md: Markdown) -> None:
+        """Work before blocks are looked for; in docstrings, too."""
+        md.preprocessors.register(_Fences(md), "no-run", 100)
+
+
+def on_config(config: Any) -> Any:
+    """Say which version it is."""
+    config.markdown_extensions.append(_NoRun())
+    config.copyright = f"dspy-parallel {version('dspy-parallel')}"
+    return config
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -52,5 +80,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
             return text if not (ROOT / target).is_dir() and text.startswith("`") else f"{text} (`{target}`)"
         return f"{image}[{text}]({posixpath.relpath(inside, posixpath.dirname(place) or '.')}{anchor})"
 
+    if origin == "README.md":
+        markdown = REPOSITORY.sub("", markdown)
     parts = _FENCE.split(markdown)
     return "".join(part if index % 2 else _LINK.sub(linked, part) for index, part in enumerate(parts))
