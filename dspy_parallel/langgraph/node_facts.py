@@ -16,7 +16,7 @@ from langgraph.pregel._read import DEFAULT_BOUND
 from langgraph.pregel._write import ChannelWrite, ChannelWriteEntry, ChannelWriteTupleEntry
 
 from ..bridge import is_coroutine_function
-from .state_keys import NOTHING_KNOWN, Keys, keys_of
+from .state_keys import NOTHING_KNOWN, Keys, code_of, keys_of
 
 __all__ = ["Branch", "NodeFacts", "View", "facts_of_node", "keys_of_input"]
 
@@ -105,15 +105,21 @@ def facts_of_node(name: str, node: Any) -> NodeFacts:
 
 
 def _function_of(runnable: Any) -> tuple[Any, tuple[str, ...]]:
-    """The function or module of a node or a path, and the parameters that LangGraph fills in."""
+    """The function, or what can be called like one, of a node or a path, and the parameters that LangGraph fills in."""
     if type(runnable) is not RunnableCallable or runnable is DEFAULT_BOUND or runnable.kwargs or runnable.explode_args:
         return None, ()
-    func, afunc = runnable.func, runnable.afunc
+    func: Any = runnable.func
+    afunc: Any = runnable.afunc
     if isinstance(afunc, functools.partial) and afunc.func is run_in_executor:
-        is_plain = isinstance(func, (types.FunctionType, dspy.Module)) and not is_coroutine_function(func)
+        is_plain = not is_coroutine_function(func)
     else:
-        is_plain, func = func is None and isinstance(afunc, types.FunctionType), afunc
-    return (func, tuple(runnable.func_accepts)) if is_plain else (None, ())
+        is_plain, func = func is None, afunc
+    code, _ = code_of(func)
+    if code is None or not is_plain:
+        return None, ()
+    if not isinstance(func, (types.FunctionType, types.MethodType, functools.partial, dspy.Module)):
+        func = types.MethodType(code, func)  # an object's `__call__`
+    return func, tuple(runnable.func_accepts)
 
 
 def _add_writer(found: NodeFacts, writer: Any) -> None:

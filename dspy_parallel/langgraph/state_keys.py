@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import types
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import dspy
 from ..analysis.def_use import parameters_of
 from ..analysis.source import ByCode, source_of
 
-__all__ = ["NOTHING_KNOWN", "Keys", "keys_of"]
+__all__ = ["NOTHING_KNOWN", "Keys", "code_of", "keys_of"]
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,28 @@ _known: ByCode[Keys] = ByCode()
 
 
 def keys_of(function: Any) -> Keys:
-    """For a node's function or module."""
-    is_method = isinstance(function, dspy.Module)
-    if isinstance(function, dspy.Module):
-        function = vars(function).get("forward") or inspect.getattr_static(type(function), "forward", None)
-    if not isinstance(function, types.FunctionType):
+    """For what a node calls."""
+    function, is_method = code_of(function)
+    if function is None:
         return NOTHING_KNOWN
     function = getattr(function, "__overlap_original__", function)
     known = _known.get(function.__code__)
     return known if known is not None else _known.set(function.__code__, _read(function, is_method))
+
+
+def code_of(called: Any) -> tuple[types.FunctionType | None, bool]:
+    """The function that is run by a call of a function, method, module, object or partial; whether it has a `self`."""
+    while isinstance(called, functools.partial) and not called.args:
+        called = called.func
+    if isinstance(called, types.FunctionType):
+        return called, False
+    if isinstance(called, types.MethodType):
+        found: Any = called.__func__
+    elif isinstance(called, dspy.Module):
+        found = vars(called).get("forward") or inspect.getattr_static(type(called), "forward", None)
+    else:
+        found = inspect.getattr_static(type(called), "__call__", None)
+    return (found if isinstance(found, types.FunctionType) else None), True
 
 
 def _read(function: types.FunctionType, is_method: bool) -> Keys:

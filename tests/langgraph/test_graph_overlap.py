@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import dataclasses
+import functools
 import operator
 import os
 import signal
@@ -59,6 +60,18 @@ ask = [dspy.Predict("question -> answer") for _ in range(5)]
 
 def a(state: State) -> Any:
     return {"a": ask[0](question=state["question"] + "a").answer, "log": ["a"]}
+
+
+def a_of(state: State, *, asked: Any) -> Any:
+    return {"a": asked(question=state["question"] + "a").answer, "log": ["a"]}
+
+
+class Asking:
+    def __init__(self, ending: str) -> None:
+        self.ending = ending
+
+    def __call__(self, state: State) -> Any:
+        return {"b": ask[3](question=state["question"] + self.ending).answer}
 
 
 def b(state: State) -> Any:
@@ -292,7 +305,53 @@ GRAPHS: dict[str, tuple[Callable[[], StateGraph[Any]], float, float]] = {
         3,
     ),
     "messages": (lambda: in_a_row(talking, a, b), 3, 1),
+    "methods": (lambda: Agent().graph(), 4, 2),
+    "partials and objects": (
+        lambda: graph(
+            [(START, "a"), ("a", "b"), ("b", "c")],
+            a=functools.partial(a_of, asked=ask[0]),
+            b=Asking("b"),
+            c=functools.partial(functools.partial(c)),
+        ),
+        3,
+        1,
+    ),
 }
+
+
+class Agent:
+    """A graph in the style of many: its nodes are methods of the object that holds what they ask."""
+
+    def __init__(self) -> None:
+        self.ask = dspy.Predict("question -> answer")
+        self.enough = 1
+        self.said: list[str] = []
+        self.count = 0
+
+    def a(self, state: State) -> Any:
+        return {"a": self._answer(state["question"] + "a"), "log": ["a"]}
+
+    def path(self, state: State) -> str:
+        return "b" if len(state["log"]) <= self.enough else END
+
+    async def b(self, state: State) -> Any:
+        return {"b": (await self.ask.acall(question=state["question"] + "b")).answer}
+
+    def c(self, state: State) -> Any:
+        self.count += 1
+        self.said.append(self._answer(state["question"] + "c"))
+        return {"c": self.said[-1]}
+
+    def d(self, state: State) -> Any:
+        return {"d": self._answer(str([state["a"], state["b"], self.said, self.count]))}
+
+    def _answer(self, question: str) -> str:
+        found: str = self.ask(question=question).answer
+        return found
+
+    def graph(self) -> StateGraph[Any]:
+        edges = [(START, "a"), ("a", self.path), ("b", "c"), ("c", "d")]
+        return graph(edges, a=self.a, b=self.b, c=self.c, d=self.d)
 
 
 class Module(dspy.Module):
