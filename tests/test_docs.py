@@ -25,10 +25,10 @@ MOST_WORDS = 13_000
 
 
 def run_examples(*targets: str) -> None:
-    run_module("tests.support.examples", *targets, timeout=280)
+    run_module("tests.support.examples", *targets, timeout=580)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_python_blocks_run():
     run_examples(*(str(page) for page in PAGES if code_of(page.read_text(encoding="utf-8"))))
 
@@ -54,7 +54,7 @@ def modules_with_examples() -> list[str]:
     return found
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_docstring_examples_run():
     run_examples(*modules_with_examples())
 
@@ -97,7 +97,7 @@ def test_the_site_is_built_without_warnings(tmp_path):
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -199,7 +199,7 @@ class TestBlocks:
             page.write_text(f"```python\n{text}```\n")
         program = "import sys; from tests.support.examples import run_in_forks; sys.exit(run_in_forks(sys.argv[1:]))"
         command = [sys.executable, "-c", program, *map(str, pages)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
         assert (done.returncode, done.stdout) == (1, "looked\n")
         assert re.search(r'second\.md", line 2', done.stderr)
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def output_of(name: str, *arguments: str) -> str:
     command = [sys.executable, "-m", f"examples.{name}", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

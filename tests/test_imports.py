@@ -13,7 +13,7 @@ OPTIONAL = {"litellm", "langgraph", "langchain_core", "rich", "aiohttp", "ray", 
 
 
 def python(program: str) -> str:
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=280, check=True)
     return done.stdout
 
 

@@ -36,7 +36,7 @@ def both(ways: list[list[str]], given: str = "", *, together: int = 0) -> list[E
     for way in ways:
         env = {**ENVIRONMENT, "TOGETHER": str(together if way == ways[-1] else 0)}
         started.append(subprocess.Popen([sys.executable, *way], env=env, **how))
-    return [Ended(process.returncode, *found) for process in started if (found := process.communicate(given, 100))]
+    return [Ended(process.returncode, *found) for process in started if (found := process.communicate(given, 280))]
 
 
 def same_both_ways(ways: list[list[str]], given: str = "", together: int = 0) -> str:

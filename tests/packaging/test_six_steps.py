@@ -64,7 +64,7 @@ def run(python: str, command: str, project: Path, **environment: str) -> subproc
         env=os.environ | ({"PYTHONPATH": str(ROOT)} if python == sys.executable else {}) | environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
 

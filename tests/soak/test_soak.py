@@ -64,7 +64,7 @@ def check_beats(found: dict[str, Any]) -> None:
 
 @pytest.mark.once
 def test_a_short_soak() -> None:
-    found = soaked("--calls", "4000", "--history", "200", timeout=110)
+    found = soaked("--calls", "4000", "--history", "200", timeout=280)
     assert found["calls"] == 4000
     check_memory(found, warm=0.25)  # its tenths are too short to compare beats
 

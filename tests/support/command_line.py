@@ -23,7 +23,7 @@ def run_main(capsys: pytest.CaptureFixture[str], *arguments: str) -> Shown:
     capsys.readouterr()
     with ThreadPoolExecutor(1) as threads:
         try:
-            code = threads.submit(cli.main, list(arguments)).result(110)
+            code = threads.submit(cli.main, list(arguments)).result(280)
         except SystemExit as ended:
             code = int(str(ended.code or 0))
     out, err = capsys.readouterr()

@@ -56,7 +56,7 @@ def live_programs() -> list[greenlet]:
     return [found for found in greenlets if found and found.parent is not None and found is not getcurrent()]
 
 
-def check(before: set[threading.Thread], *, patience: float = 5.0) -> None:
+def check(before: set[threading.Thread], *, patience: float = 30.0) -> None:
     """Fail if something was left behind; threads get `patience` seconds to finish what they are at."""
     deadline = time.monotonic() + patience
     while (threads := busy_threads() - before) and time.monotonic() < deadline:
