@@ -79,13 +79,14 @@ def side_by_side(runs: dict[str, list[Span]]) -> Timeline:
     """One timeline in which all runs begin at zero, each under its title."""
     spans: list[Span] = []
     for title, run in runs.items():
-        begin, offset = run[0].start, len(spans)
+        run = [span for span in run if span.kind != "blocked"]  # what held up a loop is this machine's load, as a rule
+        begin, numbers = run[0].start, {span.id: len(spans) + place for place, span in enumerate(run)}
         for span in run:
             spans.append(
                 replace(
                     span,
-                    id=offset + span.id,
-                    parent=None if span.parent is None else offset + span.parent,
+                    id=numbers[span.id],
+                    parent=None if span.parent is None else numbers[span.parent],
                     name=title if span is run[0] else span.name,
                     start=span.start - begin,
                     end=span.end - begin,

@@ -39,7 +39,7 @@ async def read(stream, question, most=None):
 
 
 async def main() -> None:
-    with LMServer(latency=1.0, words=12) as server:
+    with LMServer(latency=1.0, words=12, gate=3) as server:  # begins to answer when three ask
         lm = dspy.LM("openai/any", cache=False, **server.lm_kwargs())
         with dspy.context(lm=lm):
             stream = dspy.streamify(Answer(), stream_listeners=[StreamListener("answer", allow_reuse=True)])

