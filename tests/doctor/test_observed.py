@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from dspy_parallel import diagnose, seams, uninstall
 from dspy_parallel.cli.doctor_report import report
 from dspy_parallel.cli.target_spec import load_target
 from dspy_parallel.display import plain
+from dspy_parallel.doctor import overlap_gains
 from dspy_parallel.doctor.diagnosis import Diagnosis, examine
+from dspy_parallel.doctor.parts import Program
 from dspy_parallel.doctor.target import as_target
 from dspy_parallel.errors import TargetError
+from dspy_parallel.overlap import OverlapReport
 
 from .test_flaws import planted
 
@@ -27,7 +31,16 @@ OBSERVED = Path(__file__).parent / "observed"
 
 @pytest.fixture
 def lm(lm_server_factory: Callable[..., Any]) -> dspy.LM:
-    return dspy.LM("openai/any", cache=False, **lm_server_factory(latency=0.1).lm_kwargs())
+    lm = dspy.LM("openai/any", cache=False, **lm_server_factory(latency=0.1).lm_kwargs())
+    with ThreadPoolExecutor(1) as threads:  # in the main thread, LiteLLM's sync calls make an event loop
+        threads.submit(lm, "imports and first uses take no part of the run that is looked at").result()
+    return lm
+
+
+@pytest.fixture(autouse=True)
+def whatever_it_gains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By how much a program is faster is not looked at here: that depends on the machine, too."""
+    monkeypatch.setattr(overlap_gains, "WORTH", 0.0)
 
 
 def observed(name: str, lm: dspy.LM) -> Diagnosis:
@@ -78,6 +91,14 @@ def test_of_a_stock_graph_one_run_tells_which_nodes_block_and_what_overlap_gains
     assert re.match(r"Each node blocks a thread of LangGraph's: first \d\.\d+ s, second \d\.\d+ s, third", blocking)
 
 
+@pytest.mark.parametrize(("before", "found"), [(1.05, []), (1.2, ["overlap"])])
+def test_a_program_that_gets_hardly_faster_is_left_alone(before, found, monkeypatch):
+    monkeypatch.undo()
+    report = OverlapReport([], 1, 1, 0, 0, before, overlapped_seconds=1.0, critical_path=[], reasons=[])
+    program = Program("twice", "function", calling, "caller", subject=calling)
+    assert [each.kind for each in overlap_gains.gains(overlap_gains.Ahead(report, []), program)] == found
+
+
 class Twice(dspy.Module):
     def __init__(self):
         super().__init__()
@@ -117,7 +138,7 @@ def test_the_critical_path_is_shown_whatever_the_target_is(make, lm):
         shown = examine(as_target(make()), inputs={"text": "a"}).observed
     (path,) = [sentence for sentence in shown if sentence.startswith("Critical path: ")]
     (share,) = re.findall(r"s of LM calls \((\d+)%\)", path)
-    assert int(share) > 5  # 0 if it goes by something else
+    assert int(share) > 0, "it goes by something else"
     # What a scout calls is part of the whole program, not of the module that holds the predictor and knows its name.
     assert "draft" in path or "Predict" in path
 
