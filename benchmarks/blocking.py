@@ -6,7 +6,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import dspy
@@ -93,10 +93,36 @@ def first_runs(block: float, latency: float, in_flight: int, count: int, rounds:
     return seconds
 
 
+class _Meeting(Stub):
+    """A stub that answers nobody before so many calls are in flight; after a minute it gives up, and answers all."""
+
+    def __init__(self, wanted: int) -> None:
+        super().__init__()
+        self._wanted = wanted
+        self._all_there: Future[None] = Future()
+
+    def _enter(self, change: int) -> None:
+        super()._enter(change)
+        if self.peak >= self._wanted and not self._all_there.done():
+            self._all_there.set_result(None)
+
+    def __call__(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> list[str]:
+        self._enter(1)
+        wait([self._all_there], timeout=60)
+        self._enter(-1)
+        return [self._reply]
+
+    async def acall(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> list[str]:
+        self._enter(1)
+        await asyncio.wait([asyncio.wrap_future(self._all_there)], timeout=60)
+        self._enter(-1)
+        return [self._reply]
+
+
 def first_peak(in_flight: int) -> int:
     """How many LM calls of the first batch of a program that does not block are in flight at once."""
     cls: Any = async_module(type("Clean", (WORKLOADS["extract"].plain,), {}))
-    program, lm = cls(), Stub(1.0)  # longer than it takes to begin all
+    program, lm = cls(), _Meeting(in_flight)
     program.set_lm(lm)
     _batch(program, documents("clean")(in_flight), in_flight)
     return lm.peak
