@@ -34,7 +34,7 @@ class Plug:
 
     def connect(self) -> socket.socket:
         """An open connection with a timeout, so that a hanging server fails the test."""
-        sock = socket.create_connection(("127.0.0.1", self._server.port), timeout=20)
+        sock = socket.create_connection(("127.0.0.1", self._server.port), timeout=60)
         self._sockets.append(sock)
         return sock
 

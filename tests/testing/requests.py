@@ -42,7 +42,7 @@ def chat_body(text: str = "Hello", model: str = "any", **more: Any) -> dict[str,
 
 def post(server: LMServer, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Answer:
     """Send one request on its own connection."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     try:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         connection.request("POST", path, raw, dict(headers or {}))

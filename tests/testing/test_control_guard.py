@@ -89,7 +89,7 @@ def test_a_token_for_each_process(server: LMServer) -> None:
         assert post(server, "/_control/stats", {}, {TOKEN_HEADER: token}).status == 403
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert post(server, "/_control/stats", {}, {TOKEN_HEADER: server._running().token}).status == 200
 
 

@@ -76,7 +76,7 @@ def test_embeddings_in_base64(server: LMServer) -> None:
 def test_models(server: LMServer) -> None:
     """The list of models is what it was configured to be."""
     server.configure(models=["m1", "m2"])
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.request("GET", "/v1/models")
     body = json.loads(connection.getresponse().read())
     connection.close()

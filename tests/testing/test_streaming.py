@@ -49,10 +49,10 @@ def test_streamed_tool_calls(server: LMServer) -> None:
 
 def test_a_client_that_leaves_a_stream_is_noticed(server: LMServer, plug) -> None:
     """Tokens come before the reply is over; closing the connection between two counts as a disconnect at once."""
-    server.configure(words=100, latency=60)
+    server.configure(words=100, latency=600)
     sock = plug.send(json.dumps(chat_body(stream=True)).encode())
     while b"chat.completion.chunk" not in sock.recv(65536):
         pass
     sock.close()
-    stats = server.wait_for(disconnects=1, in_flight=0, timeout=10)
+    stats = server.wait_for(disconnects=1, in_flight=0, timeout=60)
     assert stats.completed == 0
