@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import threading
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from dspy_parallel import limit_all, uninstall
+from dspy_parallel.limits.limiter import Queue
 from dspy_parallel.testing import LMServer
 
 
@@ -34,6 +37,19 @@ def server(module_server: LMServer) -> LMServer:
     """An LM server with default options and nothing counted."""
     module_server.restore()
     return module_server
+
+
+@pytest.fixture
+def came(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Released by each call that comes to a limit's queue, whether it has to wait there or not."""
+    came, push = threading.Semaphore(0), Queue.push
+
+    def counted(*args: Any) -> None:
+        push(*args)
+        came.release()
+
+    monkeypatch.setattr(Queue, "push", counted)
+    return came
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ import gc
 import importlib.util
 import logging
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +15,6 @@ import dspy
 import pytest
 
 from dspy_parallel import limit
-from dspy_parallel.limits.limiter import Queue
 from dspy_parallel.testing import LMServer
 from tests.limits.programs import WAYS, Watch, make_lm
 
@@ -23,15 +23,8 @@ NATIVE = importlib.util.find_spec("dspy.clients.execution") is not None
 
 @pytest.mark.parametrize("cache", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_waiting_is_no_latency(server: LMServer, monkeypatch: pytest.MonkeyPatch, way: str, cache: bool) -> None:
+def test_waiting_is_no_latency(server: LMServer, came: threading.Semaphore, way: str, cache: bool) -> None:
     """Callbacks see a call begin when it is its turn, though nine more are in the queue; each call once."""
-    came, push = threading.Semaphore(0), Queue.push
-
-    def counted(*args: Any) -> None:
-        push(*args)
-        came.release()
-
-    monkeypatch.setattr(Queue, "push", counted)
     server.configure(hold=True)
     watch = Watch()
     lm = make_lm(server, cache=cache, callbacks=[watch])
@@ -39,7 +32,7 @@ def test_waiting_is_no_latency(server: LMServer, monkeypatch: pytest.MonkeyPatch
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(WAYS[way], lm, [f"item {n}" for n in range(10)])
         for _ in range(10):
-            came.acquire()
+            assert came.acquire(timeout=60)
         server.wait_for(held=1)
         began = len(watch.began)
         server.release()
@@ -87,14 +80,21 @@ def test_the_cache_is_not_looked_into_on_the_loop(server: LMServer, monkeypatch:
     assert NATIVE is (threading.get_ident() not in looked)  # before DSPy 3.4 DSPy itself looks on the loop
 
 
-def test_waiting_does_not_count_towards_the_timeout(server: LMServer) -> None:
-    """Ten calls one after the other take longer than the LM's timeout; none of them does."""
-    server.configure(latency=0.3)
-    lm = make_lm(server, timeout=2.5, num_retries=0)
+def test_waiting_does_not_count_towards_the_timeout(server: LMServer, came: threading.Semaphore) -> None:
+    """The only place is taken for longer than the LM's timeout, which is far more than a request takes."""
+    timeout, ways = 5.0, ("loop", "plain_threads")
+    lm = make_lm(server, timeout=timeout, num_retries=0)
     WAYS["loop"](lm, ["warm up"])
-    limit(lm, max_in_flight=1)
-    for way in ("loop", "plain_threads"):
-        assert all(isinstance(r.answer, str) for r in WAYS[way](lm, [f"item {n}" for n in range(10)]))
+    held = limit(lm, max_in_flight=1)
+    held.limiter.enter_blocking(held.limiter.number())
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(WAYS[way], lm, [f"item {n}" for n in range(3)]) for way in ways]
+        for _ in range(1 + 6):
+            assert came.acquire(timeout=60)
+        time.sleep(timeout + 0.2)
+        assert held.waiting == 6
+        held.limiter.leave("other", 0.0)
+        assert all(isinstance(result.answer, str) for each in running for result in each.result())
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "parallel"])
