@@ -42,6 +42,7 @@ import dspy
 import pydantic
 
 from .log_listeners import is_heard_by_nobody, is_stream_known
+from .third_party_loggers import is_logger, why_heard
 from .trusted_types import (
     BOXES,
     CONTAINERS,
@@ -186,6 +187,8 @@ def is_silent(fn: Any) -> bool:
         return fn is not print or is_stream_known(sys.stdout)
     if type(fn) is types.MethodType:
         owner: Any = fn.__self__
+        if is_logger(type(owner)):
+            return not why_heard(fn)
         is_known_one = type(owner) in (logging.Logger, logging.RootLogger) and is_code_of(fn.__func__, "logging")
         return is_known_one and fn.__func__.__name__ in _LOGS and is_heard_by_nobody(owner)
     return is_code_of(fn, "logging") and fn.__name__ in _LOGS and is_heard_by_nobody(logging.root)

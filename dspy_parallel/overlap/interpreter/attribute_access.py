@@ -14,6 +14,7 @@ import pydantic
 from dspy.dsp.utils.settings import Settings
 
 from ...analysis import effect_free, trusted_types
+from ...analysis.third_party_loggers import is_logger, method_of
 from ...analysis.trusted_types import SCALARS, is_known, runs_on_access
 from ..runtime.snapshot import LOGGERS, MISSING, NOT_STATE, is_written_plainly
 from ..runtime.thunks import BailOut, Pending
@@ -130,6 +131,8 @@ def _of_instance(frame: Frame, owner: Any, name: str) -> Any:
         return cls
     if isinstance(owner, (dspy.Module, dspy.BaseLM)) and name in _MARKS:
         raise BailOut(f"`{name}` of a {cls.__qualname__} may be changed by any call")
+    if is_logger(cls) and (method := method_of(owner, name)) is not None:
+        return method
     if cls in LOGGERS and isinstance(static, types.FunctionType):
         return types.MethodType(static, owner)
     if isinstance(static, property):

@@ -17,6 +17,7 @@ from dspy.dsp.utils.settings import Settings
 
 from ...analysis import effect_free
 from ...analysis.def_use import MUTATORS, facts_of
+from ...analysis.third_party_loggers import bound_values, is_logger, refusal
 from ...analysis.trusted_types import SCALARS, is_builtin_method, is_known, runs_on_access
 from ..runtime.fibers import Fiber
 from ..runtime.snapshot import is_scalar
@@ -64,8 +65,11 @@ def refuse_to_grow(frame: Frame, callee: Any, node: ast.Call) -> None:
                 raise BailOut(f"`.{callee.__name__}()` of a container with what is made of it")
 
 
-def tell(frame: Frame, args: list[Any], kwargs: dict[str, Any]) -> None:
+def tell(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
     """The main line prints or logs; the scout only sees to it that nobody's code is run by that."""
+    logger = getattr(callee, "__self__", None)
+    if is_logger(type(logger)):
+        return _log(frame, logger, args, kwargs)
     if not _WAYS_TO_TELL.issuperset(kwargs):
         raise BailOut("it is told to something of your own")
 
@@ -74,6 +78,17 @@ def tell(frame: Frame, args: list[Any], kwargs: dict[str, Any]) -> None:
             check_plain(*_known(fiber.force(arg)))
 
     frame.fiber.fork(check, "what is printed")
+
+
+def _log(frame: Frame, logger: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
+    def check(*values: Any) -> None:
+        check_plain(*values)
+        named = dict(zip(kwargs, values[len(args) : -1], strict=True))
+        reason = raising(refusal, logger, values[: len(args)], named, values[-1])
+        if reason:
+            raise BailOut(reason)
+
+    frame.lift("what is logged", check, *args, *kwargs.values(), bound_values(logger))
 
 
 _WAYS_TO_TELL = frozenset(["sep", "end", "flush", "exc_info", "stacklevel", "category"])

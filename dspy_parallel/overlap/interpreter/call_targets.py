@@ -18,6 +18,7 @@ from dspy.dsp.utils.settings import Settings
 
 from ...analysis import effect_free
 from ...analysis.def_use import MUTATORS, Facts, Item
+from ...analysis.third_party_loggers import is_logger, logger_made, method_of
 from ...analysis.trusted_types import SCALARS, is_known, unpatched
 from ..runtime.snapshot import LOGGERS, MISSING
 from ..runtime.thunks import BailOut, Pending
@@ -167,6 +168,8 @@ def peek(frame: Frame, node: ast.AST, facts: Facts | None = None) -> Any:
         return UNKNOWN if type(value) is Pending else value
     if isinstance(node, ast.Attribute):
         return _peek_attribute(frame, peek(frame, node.value, facts), frame.unmangled(node.attr))
+    if isinstance(node, ast.Call):
+        return logger_made(peek(frame, node.func, facts), [], {}) or UNKNOWN
     return UNKNOWN
 
 
@@ -176,6 +179,8 @@ def _peek_attribute(frame: Frame, owner: Any, name: str) -> Any:
         return UNKNOWN
     if isinstance(owner, (types.ModuleType, type)):
         return _peek_static(owner, name)
+    if is_logger(cls):
+        return method_of(owner, name) or UNKNOWN
     if cls in LOGGERS or cls is Settings:
         return attribute_of_class(owner, name)
     if effect_free.is_box(cls):  # a field may be set until it is called

@@ -18,6 +18,7 @@ import pydantic
 from ...analysis import effect_free, searches
 from ...analysis.def_use import MUTATORS, facts_of, parameters_of
 from ...analysis.source import source_of
+from ...analysis.third_party_loggers import is_logger, logger_made, why_heard
 from ...analysis.trusted_types import is_builtin_method, is_code_of, is_known, is_made_plainly, runs_on_access
 from ..runtime.fibers import Fiber
 from ..runtime.snapshot import NOT_STATE
@@ -164,8 +165,10 @@ def apply(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) ->
         raise BailOut("an iterator or a view is not used up where it is made")
     if effect_free.is_structural(callee):
         return builtin_calls.structural(frame, callee, args, kwargs)
+    if (made := logger_made(callee, args, kwargs)) is not None:
+        return made
     if effect_free.is_silent(callee):
-        return builtin_calls.tell(frame, args, kwargs)
+        return builtin_calls.tell(frame, callee, args, kwargs)
     if effect_free.is_harmless(callee):
         is_plain = not isinstance(getattr(callee, "__self__", None), random.Random)
         return frame.interpreter.unknown(f"`{name_of(callee)}()`", is_plain=is_plain)
@@ -213,6 +216,8 @@ def _module(frame: Frame, module: Any, args: list[Any], kwargs: dict[str, Any]) 
 
 def _method(frame: Frame, method: types.MethodType, args: list[Any], kwargs: dict[str, Any]) -> Any:
     owner, function = method.__self__, method.__func__
+    if is_logger(type(owner)):
+        raise BailOut(why_heard(method))
     if type(owner) in effect_free.RECORDS:
         if function.__name__ not in effect_free.READERS[type(owner)] or not is_code_of(function, "dspy"):
             raise BailOut(f"`{function.__name__}` of a {type(owner).__name__} may have effects")

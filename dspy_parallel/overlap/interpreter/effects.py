@@ -24,6 +24,7 @@ from ...analysis import effect_free, searches
 from ...analysis.def_use import MUTATORS, Facts, facts_of, parameters_of
 from ...analysis.managers import LOCKS, generator_of, methods_of_manager, sets_context
 from ...analysis.source import source_of
+from ...analysis.third_party_loggers import is_logger, logger_made, why_heard
 from ...analysis.trusted_types import is_code_of, is_known, is_made_plainly, is_model, is_plain
 from ..runtime.thunks import Pending
 from .call_targets import (
@@ -264,6 +265,11 @@ def of_callee(frame: Frame, callee: Any, first: Any = UNKNOWN) -> Effects:
     if callee is map or callee is filter:
         return Effects(may_call=True, parameters={"function"})
     if effect_free.is_structural(callee) or effect_free.is_pure_function(callee) or effect_free.is_silent(callee):
+        return Effects()
+    if isinstance(callee, types.MethodType) and is_logger(type(callee.__self__)):
+        is_maker = logger_made(callee, [], {}) is not None
+        return Effects("" if is_maker else why_heard(callee))
+    if logger_made(callee, [], {}) is not None:
         return Effects()
     if effect_free.is_harmless(callee):
         return Effects(may_call=True)

@@ -26,6 +26,7 @@ import pydantic
 from dspy.dsp.utils.settings import Settings
 
 from ...analysis import effect_free
+from ...analysis.third_party_loggers import is_logger
 from ...analysis.trusted_types import SCALARS, is_known, methods_of, runs_on_access, unpatched
 from .thunks import BailOut, Location, Pending
 
@@ -397,7 +398,7 @@ def _attributes_of(value: Any) -> dict[str, Any]:
 
 def _is_leaf(value: Any) -> bool:
     leaves = (dspy.Predict, dspy.BaseLM, type, types.FunctionType, types.ModuleType, BaseException)
-    return issubclass(type(value), leaves) or type(value) in LOGGERS
+    return issubclass(type(value), leaves) or type(value) in LOGGERS or is_logger(type(value))
 
 
 def _has_plain_attributes(cls: type) -> bool:
