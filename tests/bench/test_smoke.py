@@ -100,7 +100,7 @@ async def test_langgraph_contenders_make_one_call_in_each_node():
 def test_a_limit_loses_nothing():
     server = start_server(latency=0.0)
     try:
-        plain, limited = limits.admission(server, 60, at_a_time=5, latency=0.02)
+        plain, limited = limits.admission(server, 60, at_a_time=5, latency=0.2)
     finally:
         server.stop()
     assert (plain.answered + plain.lost, limited.answered, limited.lost) == (60, 60, 0)
