@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import dspy
 import pytest
 
 from dspy_parallel import async_module, limit, record, seams
+from dspy_parallel.seams import call_spans
 from dspy_parallel.seams.connections import STOCK
 
 # LiteLLM leaves sockets to the garbage collector, and before Python 3.12 event loops.
@@ -38,17 +43,48 @@ def run(how, program, question="?"):
     return asyncio.run(async_module(program, engine="loop").acall(question=question))
 
 
+@pytest.fixture
+def waits(monkeypatch):
+    """Semaphores by name: released when a wait of that name begins."""
+    begun = {name: threading.Semaphore(0) for name in ("connection", "reply")}
+
+    def perf_counter():
+        now = time.perf_counter()
+        name = sys._getframe(1).f_locals.get("name")  # of the wrapper that measures a wait
+        if name in begun:
+            begun[name].release()
+        return now
+
+    monkeypatch.setattr(call_spans, "time", SimpleNamespace(perf_counter=perf_counter))
+    return begun
+
+
+def moment_of(timeline):
+    """The present one, on the timeline's clock."""
+    return time.perf_counter() - timeline._source.__self__.began
+
+
+def contain(spans, moment):
+    return [span for span in spans if span.start <= moment <= span.end]
+
+
 @pytest.mark.parametrize("how", ["sync", "async"])
-def test_waiting_for_the_reply_is_a_part_of_the_call(lm_server, how):
-    lm_server.configure(latency=0.1)
-    with dspy.context(lm=lm_at(lm_server)), record() as timeline:
-        run(how, Ask())
+def test_waiting_for_the_reply_is_a_part_of_the_call(lm_server, how, waits):
+    lm_server.configure(hold=True)
+    dspy.configure(lm=lm_at(lm_server))
+    with record() as timeline, ThreadPoolExecutor(1) as executor:
+        running = executor.submit(run, how, Ask())
+        assert waits["reply"].acquire(timeout=60)
+        lm_server.wait_for(held=1)
+        held_back = moment_of(timeline)
+        lm_server.release()
+        running.result()
     (call,) = timeline.lm_calls
     assert call.facts["requests"] == 1
     (reply,) = [span for span in timeline.spans if span.name == "reply"]
     assert reply.facts["status"] == 200
     assert reply.parent == call.id
-    assert reply.seconds >= 0.09
+    assert contain([reply], held_back)
     assert call.start <= reply.start <= reply.end <= call.end
 
 
@@ -90,20 +126,27 @@ async def test_waiting_for_an_equal_call_is_not_lm_time(lm_server):
 
 @pytest.mark.parametrize("when", ["before", "during"])
 async def test_waiting_for_a_limit_is_lost_time(lm_server, when):
-    lm_server.configure(latency=0.1)
+    lm_server.configure(hold=True)
     seams.uninstall()
     lm = lm_at(lm_server)
-    if when == "before":
-        limit(lm, max_in_flight=1)
+    held = limit(lm, max_in_flight=1) if when == "before" else None
     with dspy.context(lm=lm), record() as timeline:
-        if when == "during":
-            limit(lm, max_in_flight=1)
+        held = held or limit(lm, max_in_flight=1)
         program = async_module(Ask(), engine="loop")
-        await asyncio.gather(*(program.acall(question=str(number)) for number in range(3)))
+        calls = asyncio.gather(*(program.acall(question=str(number)) for number in range(3)))
+        await lm_server.await_for(held=1)
+        while held.waiting < 2:
+            await asyncio.sleep(0)
+        both_wait = moment_of(timeline)
+        await asyncio.sleep(0.02)  # what takes less is not worth a line
+        await lm_server.arelease()
+        await calls
     figures = timeline.figures
-    assert {timeline.spans[span.parent].kind for span in timeline.spans if span.name == "limit"} == {"lm"}
+    waits = [span for span in timeline.spans if span.name == "limit"]
+    assert {timeline.spans[span.parent].kind for span in waits} == {"lm"}
+    assert len(contain(waits, both_wait)) == 2
     assert figures.peak_in_flight <= 2  # one is dealing with its reply when the next one begins
-    assert figures.limit_seconds >= 0.25
+    assert figures.limit_seconds == pytest.approx(sum(span.seconds for span in waits))
     assert "waiting for limits" in str(timeline)
 
 
@@ -141,25 +184,48 @@ def one_connection(client, monkeypatch):
         "httpx sync",
     ],
 )
-def test_waiting_for_a_free_connection_is_seen(lm_server, monkeypatch, client):
+def test_waiting_for_a_free_connection_is_seen(lm_server, monkeypatch, client, waits):
     """Of two calls, one waits for the connection of the other; fails when a client calls that by another name."""
     seams.uninstall()
-    lm_server.configure(latency=0.1)
+    lm_server.configure(hold=True)
     lm = lm_at(lm_server, **one_connection(client, monkeypatch))
 
+    def second_waits():
+        assert waits["connection"].acquire(timeout=60)
+        moment = moment_of(timeline)
+        time.sleep(0.002)  # what takes less than a millisecond is left out
+        return moment
+
+    def first_is_there():
+        while waits["connection"].acquire(blocking=False):
+            pass
+
     async def both():
-        await asyncio.gather(lm.acall("one"), lm.acall("two"))
+        first = asyncio.create_task(lm.acall("one"))
+        await lm_server.await_for(held=1)
+        first_is_there()
+        second = asyncio.create_task(lm.acall("two"))
+        moment = await asyncio.get_running_loop().run_in_executor(None, second_waits)
+        await lm_server.arelease()
+        await asyncio.gather(first, second)
+        return moment
 
     with record() as timeline:
         if "async" in client:
-            asyncio.run(both())
+            moment = asyncio.run(both())
         else:
             with ThreadPoolExecutor(2) as executor:
-                list(executor.map(lm, ["one", "two"]))
+                first = executor.submit(lm, "one")
+                lm_server.wait_for(held=1)
+                first_is_there()
+                second = executor.submit(lm, "two")
+                moment = second_waits()
+                lm_server.release()
+                first.result(), second.result()
     assert lm_server.stats().peak_in_flight == 1
-    waits = [span for span in timeline.spans if span.name == "connection" and span.seconds >= 0.05]
-    assert [(wait.kind, timeline.spans[wait.parent].kind) for wait in waits] == [("wait", "lm")]
-    assert timeline.figures.connection_seconds >= 0.05
+    found = contain([span for span in timeline.spans if span.name == "connection"], moment)
+    assert [(wait.kind, timeline.spans[wait.parent].kind) for wait in found] == [("wait", "lm")]
+    assert timeline.figures.connection_seconds >= found[0].seconds
 
 
 @pytest.mark.skipif(not NATIVE, reason="DSPy's own engine came with 3.4")
