@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,6 +25,11 @@ atexit.register(shutil.rmtree, _cache_directory, ignore_errors=True)
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so the programs that they send one to.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Up to Python 3.12, the parser fails if another runs within it ("AST constructor recursion depth mismatch"): that of
+# a traceback's carets, say, which pytest formats for the socket of a client that the garbage collector came upon.
+if sys.version_info < (3, 13):
+    vars(traceback)["_extract_caret_anchors_from_line_segment"] = lambda *_: None
 
 import pytest
 from hypothesis import HealthCheck, settings
