@@ -39,7 +39,7 @@ def test_loops_in_several_threads_at_once(loop_kind, engine):
             nonlocal arrived
             arrived += 1
             if arrived == 10:
-                await asyncio.get_running_loop().run_in_executor(None, barrier.wait, 20)
+                await asyncio.get_running_loop().run_in_executor(None, barrier.wait, 100)
                 here.set()
             await here.wait()
 
@@ -58,7 +58,7 @@ def test_loops_in_several_threads_at_once(loop_kind, engine):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(100)
     assert results == {n: list(range(1, 11)) for n in range(4)}
 
 

@@ -29,7 +29,7 @@ def test_all_arrive_in_the_order_in_which_a_thread_posts_them() -> None:
         threads = [threading.Thread(target=post, args=(thread,)) for thread in range(THREADS)]
         for thread in threads:
             thread.start()
-        await asyncio.wait_for(all_here.wait(), 30)
+        await asyncio.wait_for(all_here.wait(), 100)
         return arrived
 
     arrived = asyncio.run(main())

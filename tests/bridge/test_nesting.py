@@ -154,7 +154,7 @@ def test_threads_started_by_programs_are_not_bridged(run_here, engine):
     def program():
         thread = threading.Thread(target=other)
         thread.start()
-        thread.join(10)
+        thread.join(100)
 
     run_here(run, program, engine=engine)
     assert seen == [False]

@@ -144,7 +144,7 @@ def test_cancel(run_here):
         @offload
         def blocks():
             loop.call_soon_threadsafe(entered.set)
-            assert released.wait(20)
+            assert released.wait(100)
             try:
                 await_(asyncio.Event().wait())
             finally:

@@ -118,7 +118,7 @@ def test_in_threads_they_compute_one_at_a_time_but_wait_and_block_together(way: 
     """As on the loop, which has every other turn at the GIL meanwhile, not one of many."""
     where, crowd, peak = Placement("program", "thread", computes=True), 5, 0
     at_work: list[int] = []
-    together = threading.Barrier(crowd, timeout=60)
+    together = threading.Barrier(crowd, timeout=100)
 
     def compute() -> None:
         nonlocal peak

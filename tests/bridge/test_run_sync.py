@@ -86,7 +86,7 @@ def test_from_many_threads_at_once(engine):
         return n
 
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
-        got = list(pool.map(lambda n: run_sync(lambda: await_(meet(n)), engine=engine), range(20), timeout=30))
+        got = list(pool.map(lambda n: run_sync(lambda: await_(meet(n)), engine=engine), range(20), timeout=100))
     assert got == list(range(20))
 
 
@@ -175,7 +175,7 @@ def test_tasks_left_behind_go_on():
         return asyncio.get_running_loop().create_task(later())
 
     task = run_sync(leaves_tasks)
-    assert done.wait(10)
+    assert done.wait(100)
     assert task
 
 
@@ -229,7 +229,7 @@ def test_ctrl_c_while_the_program_is_being_asked_for(monkeypatch, when):
         monkeypatch.setattr(mailbox, "post", post)
         if when == "after":
             post(call)
-            assert waiting.wait(10)
+            assert waiting.wait(100)
         raise KeyboardInterrupt
 
     async def waits():
@@ -299,7 +299,7 @@ def test_interpreter_exit_with_programs_in_flight(engine):
         threading.Thread(
             target=run_sync, args=(lambda: await_(waits()),), kwargs=dict(engine={engine!r}), daemon=True
         ).start()
-        assert waiting.wait(20)
+        assert waiting.wait(100)
         """
     )
     assert (ended.out, ended.err) == ("", "")
@@ -443,7 +443,7 @@ def test_program_knows_which_loops_wait_for_it():
         assert run_sync(lambda: await_(asyncio.to_thread(asyncio.run, nested(here)))) == (True, False)
         task, loop = run_sync(leave)
         loop.call_soon_threadsafe(is_over.set)
-        outcome = asyncio.run_coroutine_threadsafe(asyncio.wait_for(task, 20), loop)
+        outcome = asyncio.run_coroutine_threadsafe(asyncio.wait_for(task, 100), loop)
         assert await asyncio.wrap_future(outcome) == (True, False)
         assert not is_waiting(here)
 
@@ -554,7 +554,7 @@ def test_a_program_below_a_sync_caller_has_its_thread_however_late_that_waits(mo
             decided.set()
 
     def late(self, *args, **kwargs):
-        assert decided.wait(20)
+        assert decided.wait(100)
         return wait(self, *args, **kwargs)
 
     monkeypatch.setattr(CallingThread, "take", decide)

@@ -69,7 +69,7 @@ async def test_a_thread_goes_on_with_the_next(way: str) -> None:
 
     def program(number: int) -> None:
         if number == 0:
-            assert first.wait(30)
+            assert first.wait(100)
         ran.append((number, threading.current_thread()))
         if number == 9:
             done.set()
@@ -84,7 +84,7 @@ async def test_a_thread_goes_on_with_the_next(way: str) -> None:
     else:
         await asyncio.to_thread(lambda: [pool.submit(each) for each in jobs])
     first.set()
-    assert done.wait(30)
+    assert done.wait(100)
     assert [number for number, _ in ran] == list(range(10))
     assert len({thread for _, thread in ran}) == 1
     await landed.of(*jobs)
@@ -96,7 +96,7 @@ async def test_cancelled_ones_that_wait_never_begin_and_those_at_work_hear_of_it
     def program(number: int) -> str:
         began.append(number)
         entered.set()
-        assert released.wait(30)
+        assert released.wait(100)
         await_(asyncio.sleep(0))
         return "done"
 
@@ -133,7 +133,7 @@ async def test_cancelled_in_the_turn_in_which_it_begins_to_wait() -> None:
     """The task that is to await for it is cancelled before its first step; cleanup can wait nevertheless."""
 
     def program() -> None:
-        assert turn.wait(30)
+        assert turn.wait(100)
         try:
             await_(asyncio.Event().wait())
         finally:
@@ -188,7 +188,7 @@ async def test_a_crowd_of_threads_begins_over_several_turns_of_the_loop(monkeypa
 
     monkeypatch.setattr(task_pool, "time", Clock)
     monkeypatch.setattr(task_pool, "begin_in_thread", take_time)
-    landed, together = Landed(), threading.Barrier(20, timeout=60)
+    landed, together = Landed(), threading.Barrier(20, timeout=100)
     pool = TaskPool(asyncio.get_running_loop(), 20, landed)
     jobs = [job(together.wait) for _ in range(20)]
     for each in jobs:
@@ -205,7 +205,7 @@ def test_what_still_runs_when_the_loop_closes_ends_quietly() -> None:
 
     def program() -> None:
         entered.set()
-        assert released.wait(30)
+        assert released.wait(100)
         ended.set()
 
     async def main() -> None:
@@ -216,4 +216,4 @@ def test_what_still_runs_when_the_loop_closes_ends_quietly() -> None:
 
     asyncio.run(main())
     released.set()
-    assert ended.wait(30)
+    assert ended.wait(100)

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
 def test_wait_for(run_here, engine):
+    """The time begins when the program waits: before that there is nothing to clean up."""
+
     async def main():
         gate, log = Gate(), []
 
@@ -27,10 +29,12 @@ def test_wait_for(run_here, engine):
                 await_(asyncio.sleep(0))
                 log.append("cleaned")
 
+        task = asyncio.ensure_future(run(program, engine=engine))
+        await gate.arrived.wait()
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(run(program, engine=engine), 0.05)
+            await asyncio.wait_for(task, 0.01)
         assert log == ["cleaned"]
-        assert await asyncio.wait_for(run(lambda: await_(asyncio.sleep(0, 1)), engine=engine), 30) == 1
+        assert await asyncio.wait_for(run(lambda: await_(asyncio.sleep(0, 1)), engine=engine), 100) == 1
 
     run_here(main)
 
@@ -46,12 +50,16 @@ def test_timeout_inside_and_outside(run_here, engine):
                     await Gate().wait()
             return "inner"
 
+        async def expire():
+            outer.reschedule(asyncio.get_running_loop().time())
+            await Gate().wait()
+
         def program():
             assert await_(limited()) == "inner"
-            await_(Gate().wait())
+            await_(expire())
 
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
+            async with asyncio.timeout(None) as outer:
                 await run(program, engine=engine)
         assert asyncio.current_task().cancelling() == 0
         await asyncio.sleep(0)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import time
+import weakref
+from collections.abc import Sequence
 
 import pytest
 
@@ -29,12 +33,24 @@ class Computing:
 
     def work(self) -> None:
         self._loop.call_soon_threadsafe(self.entered.set)
-        assert self.released.wait(30)
+        assert self.released.wait(100)
 
 
 async def ticks(n: int) -> None:
     for _ in range(n):
         await asyncio.sleep(0)
+
+
+def gone(references: Sequence[weakref.ref], *, collect: bool = True, patience: float = 100.0) -> bool:
+    """Whether nothing keeps the objects alive; a worker may be a few instructions away from dropping its last job."""
+    deadline = time.monotonic() + patience
+    while any(reference() is not None for reference in references):
+        if time.monotonic() > deadline:
+            return False
+        if collect:
+            gc.collect()
+        threading.Event().wait(0.01)
+    return True
 
 
 async def cancelled(task: asyncio.Task) -> None:
