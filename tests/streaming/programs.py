@@ -12,7 +12,7 @@ from dspy_parallel import async_module
 from dspy_parallel.testing import LMServer
 from tests.testing.dspy_world import make_lm
 
-PATIENCE = 80.0
+PATIENCE = 240.0
 
 
 @async_module

@@ -179,7 +179,8 @@ def test_the_programs_exception_reaches_the_consumer() -> None:
 
 def test_tokens_come_while_the_program_runs(server: LMServer) -> None:
     """The first token is there although the second call has not been answered."""
-    server.configure(replies=[{"match": "summary", "latency": 0.0}], words=10)
+    server.configure(words=10, hold=True)
+    server.release(1)  # the first call
     stream = dspy.streamify(Review(), stream_listeners=listeners("reasoning"))
 
     async def main() -> None:
@@ -187,7 +188,6 @@ def test_tokens_come_while_the_program_runs(server: LMServer) -> None:
             running = stream(text="t")
             first = await running.__anext__()
             assert first.signature_field_name == "reasoning"
-            server.configure(hold=True)
             rest = asyncio.ensure_future(collect(running))
             await server.await_for(held=1)
             assert not rest.done()
@@ -219,7 +219,7 @@ def test_a_slow_consumer_slows_only_its_own_stream(server: LMServer) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_closing_a_stream_cancels_the_request(server: LMServer, engine: Any, how: str) -> None:
     """However the consumer leaves; upstream, a `break` cancels the consumer itself."""
-    server.configure(words=2000, inter_token_delay=0.02)
+    server.configure(words=2000, inter_token_delay=0.05)
     options = {"stream_listeners": listeners("answer"), "async_streaming": how != "sync"}
     stream = dspy.streamify(Answer(), **options)
 
@@ -241,7 +241,7 @@ def test_closing_a_stream_cancels_the_request(server: LMServer, engine: Any, how
                 async for _ in stream(question="q"):
                     break
             elif how == "cancel":
-                reader = asyncio.ensure_future(read(1000))
+                reader = asyncio.ensure_future(read(10_000))
                 await server.await_for(in_flight=1)
                 reader.cancel()
                 await asyncio.wait([reader])
@@ -270,7 +270,7 @@ def test_a_stream_that_nobody_reads_makes_no_request(server: LMServer) -> None:
 
 def test_closing_some_of_many(server: LMServer) -> None:
     """Those that are read on lose nothing."""
-    server.configure(words=300, replies=[{"match": "leave", "latency": 30.0}])  # whose last token nobody waits for
+    server.configure(words=300, replies=[{"match": "leave", "latency": 240.0}])  # whose last token nobody waits for
     stream = dspy.streamify(Answer(), stream_listeners=listeners("answer"))
 
     async def one(n: int) -> Any:
@@ -324,12 +324,19 @@ def test_on_every_loop(run_here: Any, no_leaks: None) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout is new in 3.11")
 def test_a_timeout_around_a_stream(server: LMServer) -> None:
-    server.configure(words=2000, inter_token_delay=0.02)
+    """Which is over when the first token has come."""
+    server.configure(words=2000, inter_token_delay=0.05)
+
+    async def read() -> None:
+        async with asyncio.timeout(None) as limit:
+            stream = dspy.streamify(Answer(), stream_listeners=listeners("answer"))(question="q")
+            await stream.__anext__()
+            limit.reschedule(asyncio.get_running_loop().time())
+            await collect(stream)
 
     async def main() -> None:
         with dspy.context(lm=lm_of(server)), pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await collect(dspy.streamify(Answer(), stream_listeners=listeners("answer"))(question="q"))
+            await read()
         await server.await_for(disconnects=1)
 
     asyncio.run(main())
