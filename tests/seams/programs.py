@@ -15,7 +15,7 @@ from dspy_parallel.bridge import start
 
 VERSION = tuple(int(part) for part in dspy.__version__.split(".")[:2])
 
-PATIENCE = 80.0
+PATIENCE = 240.0
 """Seconds after which a rendezvous has failed."""
 
 

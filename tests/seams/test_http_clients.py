@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 
 def by_requests(url: str) -> Any:
-    response = requests.get(url, timeout=60)
+    response = requests.get(url, timeout=240)
     response.raise_for_status()
     return response.text, [r.status_code for r in response.history]
 
@@ -32,50 +32,50 @@ def by_requests(url: str) -> Any:
 def by_session(url: str) -> Any:
     with requests.Session() as session:
         session.headers["X-Test"] = "yes"
-        response = session.post(url, data=b"body", timeout=60)
+        response = session.post(url, data=b"body", timeout=240)
         response.raise_for_status()
         return response.text, response.request.headers["X-Test"]
 
 
 def by_requests_stream(url: str) -> Any:
-    with requests.get(url, stream=True, timeout=60) as response:
+    with requests.get(url, stream=True, timeout=240) as response:
         response.raise_for_status()
         return list(response.iter_lines())
 
 
 def by_urllib3(url: str) -> Any:
     with urllib3.PoolManager() as pool:
-        return pool.request("GET", url, timeout=60).data
+        return pool.request("GET", url, timeout=240).data
 
 
 def by_httpx(url: str) -> Any:
-    with httpx.Client(timeout=60, follow_redirects=True) as client:
+    with httpx.Client(timeout=240, follow_redirects=True) as client:
         return client.get(url).raise_for_status().text
 
 
 def by_httpx_stream(url: str) -> Any:
-    with httpx.Client(timeout=60) as client, client.stream("GET", url) as response:
+    with httpx.Client(timeout=240) as client, client.stream("GET", url) as response:
         response.raise_for_status()
         return list(response.iter_lines())
 
 
 def by_httpx_read(url: str) -> Any:
-    with httpx.stream("GET", url, timeout=60) as response:
+    with httpx.stream("GET", url, timeout=240) as response:
         return response.read()
 
 
 def by_urllib(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=60) as response:
+    with urllib.request.urlopen(url, timeout=240) as response:
         return response.status, response.read()
 
 
 def by_urllib_lines(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=60) as response:
+    with urllib.request.urlopen(url, timeout=240) as response:
         return [*response]
 
 
 def by_urllib_pieces(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=60) as response:
+    with urllib.request.urlopen(url, timeout=240) as response:
         return response.read1(), response.read(3), response.readline(), response.read()
 
 
@@ -96,7 +96,7 @@ if importlib.util.find_spec("httpx2"):
     def by_httpx2(url: str) -> Any:
         import httpx2
 
-        with httpx2.Client(timeout=60) as client, client.stream("GET", url) as response:
+        with httpx2.Client(timeout=240) as client, client.stream("GET", url) as response:
             response.raise_for_status()
             return response.read()
 
@@ -145,13 +145,13 @@ def test_a_subclass_of_a_session(web: Web) -> None:
 
     def program() -> Any:
         with Counting() as session:
-            return session.get(web.url + "/plain", timeout=60).text, session.sent
+            return session.get(web.url + "/plain", timeout=240).text, session.sent
 
     assert together(program, 2) == [("plain text", 1)] * 2
 
 
 def test_a_body_may_be_read_after_the_program(web: Web) -> None:
-    pieces = alone(lambda: requests.get(web.url + "/stream", stream=True, timeout=60).iter_content(None))
+    pieces = alone(lambda: requests.get(web.url + "/stream", stream=True, timeout=240).iter_content(None))
     assert b"".join(pieces) == b"piece 0\npiece 1\npiece 2\n"
 
 

@@ -121,7 +121,7 @@ def test_a_class_pickled_by_value_takes_its_own_method_along(tmp_path: Path) -> 
     """
     for program in (write, read):
         command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "pickle")]
-        subprocess.run(command, cwd=ROOT, check=True, timeout=100)
+        subprocess.run(command, cwd=ROOT, check=True, timeout=240)
 
 
 def test_nothing_is_stored_on_instances() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from dspy_parallel.errors import ThreadRequiredError
 from dspy_parallel.testing import LMServer
-from tests.seams.programs import Meeting, alone, same_as_sync, together
+from tests.seams.programs import PATIENCE, Meeting, alone, same_as_sync, together
 
 np = pytest.importorskip("numpy")
 pytestmark = pytest.mark.filterwarnings(
@@ -61,19 +61,21 @@ def test_a_subclass_of_an_embedder_keeps_its_override() -> None:
 
 @pytest.mark.parametrize("engine", ["loop", "auto", "thread"])
 def test_searches_that_come_together_are_one_batch(engine: str) -> None:
-    """Eight at once: in sync code each would wait for a batch of its own."""
+    """Eight at once: in sync code each would wait for a batch of its own. Here a batch waits until it is full."""
     batches: list[int] = []
 
     def embed(texts: list[str]) -> Any:
         batches.append(len(texts))
+        if len(batches) > 1:
+            retriever.search_fn.max_wait_time = 0.01  # read by this thread next: it is to end when it is told
         return np.array([[float(text.endswith(str(n))) for n in range(8)] for text in texts])
 
     retriever = dspy.retrievers.Embeddings(corpus=[f"passage {n}" for n in range(8)], embedder=embed, k=1)
     try:
-        batches.clear()
+        retriever.search_fn.max_wait_time, retriever.search_fn.max_batch_size = PATIENCE / 2, 8
         found = together(lambda n: retriever(f"query {n}"), 8, engine=engine)
         assert [prediction.passages for prediction in found] == [[f"passage {n}"] for n in range(8)]
-        assert len(batches) <= 4, batches
+        assert batches == [8, 8]  # the corpus, and the queries
     finally:
         retriever.search_fn.close()
 

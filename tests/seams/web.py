@@ -22,7 +22,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(302, b"", Location="/plain")
             return
         if web.barrier is not None:
-            web.barrier.wait(40)
+            web.barrier.wait(100)
         if path == "/stream":
             self._stream()
         elif path == "/missing":
@@ -42,7 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for n in range(3):
             if self.server.web.barrier is not None and n:
-                self.server.web.barrier.wait(40)
+                self.server.web.barrier.wait(100)
             piece = f"piece {n}\n".encode()
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             self.wfile.flush()
@@ -88,4 +88,4 @@ class Web:
     def __exit__(self, *exc_info: object) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(5)
+        self._thread.join(100)
