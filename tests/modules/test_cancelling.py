@@ -19,7 +19,7 @@ from tests.testing.dspy_world import ENGINES, make_lm
 @pytest.mark.parametrize("engine", ENGINES)
 def test_requests_in_flight(lm_server: LMServer, engine: str | None, way: Any, no_leaks: None) -> None:
     """Very many where a request costs neither a thread nor LiteLLM's time."""
-    lm_server.configure(hold=True, max_hold=100)
+    lm_server.configure(hold=True)
     many = 300 if engine == "lm15" and way == "loop" else 30
     program = async_module(engine=way)(fresh(Plain))()
 

@@ -15,5 +15,5 @@ LIBRARIES = [name for name in ("django", "peewee", "sqlalchemy") if importlib.ut
 
 @pytest.mark.skipif(not LIBRARIES, reason="none of them is installed")
 def test_databases_around_an_lm_call(tmp_path: Path) -> None:
-    child = run_child(f"from tests.modules.databases import main; main({str(tmp_path)!r}, *{LIBRARIES!r})", timeout=100)
+    child = run_child(f"from tests.modules.databases import main; main({str(tmp_path)!r}, *{LIBRARIES!r})", timeout=240)
     assert [json.loads(line) for line in child.out.splitlines()] == [[name, "thread", []] for name in LIBRARIES]

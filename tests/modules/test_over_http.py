@@ -112,7 +112,7 @@ def test_verification_of_the_issue(lm_server: LMServer, engine: Any, way: Any) -
     ]
 
     async def all_at_once() -> Any:
-        return await asyncio.wait_for(asyncio.gather(*(extractor.acall(**INPUTS) for extractor in extractors)), 60)
+        return await asyncio.wait_for(asyncio.gather(*(extractor.acall(**INPUTS) for extractor in extractors)), 240)
 
     results = asyncio.run(all_at_once())
     assert [result.filters for result in results] == [extractors[0](**INPUTS).filters] * 3
@@ -132,6 +132,6 @@ def test_on_every_event_loop(lm_server: LMServer, run_here: Any, engine: Any, no
             lm_server.configure(gate=2)
             program = async_module(engine=way)(type("Asking", (Asking,), {}))(lm)
             both = asyncio.gather(*(program.acall(f"Say {n}") for n in range(2)))
-            assert await asyncio.wait_for(both, 60) == expected
+            assert await asyncio.wait_for(both, 240) == expected
 
     run_here(main)

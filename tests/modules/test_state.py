@@ -140,7 +140,7 @@ def test_in_a_fresh_process():
         input=pickle.dumps([cloudpickle.dumps(cls()) for cls in (local_class(), Decorated, Mixed)]),
         capture_output=True,
         cwd=Path(__file__).parents[2],
-        timeout=100,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
