@@ -83,13 +83,14 @@ def test_calls_that_an_exception_makes_unwanted_are_cancelled() -> None:
                 return dspy.Prediction(y=[self.p(x="raise LMFailure"), self.p(x="1"), self.p(x="2")])
             except Exception:
                 # No test of `explain()`, whose end would cancel them: of a program that goes on.
-                at_once = [lm.cancels.acquire(timeout=40) for _ in range(2)]
-                return dspy.Prediction(y=at_once)
+                at_once.extend(lm.cancels.acquire(timeout=60) for _ in range(2))
+                return dspy.Prediction(y="went on")
 
-    lm = HeldLM()
+    lm, at_once = HeldLM(), list[bool]()
     with dspy.context(lm=lm, adapter=dspy.JSONAdapter()):
         report = explain(Caught(), x="")
     assert report.exception is None
+    assert at_once == [True, True]
     assert (report.discarded, report.cancelled) == (2, 2)
     assert len(lm.cancelled) == 2
     assert report.reasons

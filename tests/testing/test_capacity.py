@@ -61,8 +61,8 @@ def _allow_files(count: int) -> None:
 def test_a_thousand_at_once(server: LMServer) -> None:
     """A thousand requests in flight, each on its own connection, all before the first is answered."""
     _allow_files(1200)
-    server.configure(gate=1000)
-    asyncio.run(asyncio.wait_for(_many(server, 1000, 1), 90))
+    server.configure(gate=1000, max_hold=250)
+    asyncio.run(asyncio.wait_for(_many(server, 1000, 1), 250))
     stats = server.stats()
     assert (stats.peak_in_flight, stats.peak_connections, stats.completed) == (1000, 1000, 1000)
 
