@@ -86,7 +86,8 @@ def test_where_overlap_stopped_is_said_and_the_path_has_whole_names(capsys, tmp_
     )
     assert re.search(r"<li>tests/compare/programs/documents\.py:\d+: .*getpid", page.read_text())
     assert "critical path" in done.out
-    assert "plan → time.extractor" in done.out
+    # What takes a hundredth of the time is on the path, too: on a busy machine, Python between the calls.
+    assert re.search(r"\bplan → (\w+ → )*time\.extractor", done.out)
     assert re.search(r"overlap stopped at tests/compare/programs/documents\.py:\d+: .*getpid", done.out)
 
 

@@ -177,7 +177,8 @@ def other_addresses() -> list[str]:
 def test_the_lm_server_listens_on_loopback_only() -> None:
     with LMServer() as server:
         port = server.port
-        listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        listening = [address for _, address, _, state, *_ in sockets if state == "0A"]
         mine = [address for address in listening if address.endswith(f":{port:04X}")]
         assert mine
         assert all(address.startswith("0100007F:") for address in mine)  # 127.0.0.1
