@@ -239,7 +239,7 @@ def test_a_pickle_in_another_process(server: LMServer) -> None:
         "assert limit_of(first).settings.max_in_flight == 7\n"
         "assert limit_of(first).settings.give_up_after == 3\n"
     )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", source], check=True, timeout=100)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", source], check=True, timeout=280)
 
 
 def test_state_has_no_limit(server: LMServer) -> None:
