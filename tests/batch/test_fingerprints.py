@@ -311,7 +311,7 @@ def test_every_process_says_the_same() -> None:
         [sys.executable, "-W", "ignore", "-c", source],
         capture_output=True,
         check=True,
-        timeout=100,
+        timeout=280,
         env=os.environ | {"PYTHONHASHSEED": "1"},
         cwd=pathlib.Path(__file__).parents[2],
     )
