@@ -297,7 +297,7 @@ def test_tools_of_one_node_ask_in_order(is_async: bool) -> None:
     last = threading.Event()
 
     def refund() -> str:
-        assert last.wait(30)
+        assert last.wait(60)
         last.clear()
         return str(interrupt("refund?"))
 

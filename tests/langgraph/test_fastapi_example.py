@@ -19,7 +19,8 @@ from examples.fastapi_graph.__main__ import serving
 def test_concurrent_requests_and_disconnects() -> None:
     async def main(lm_server: LMServer) -> None:
         lm = dspy.LM("openai/any", cache=False, **lm_server.lm_kwargs())
-        async with serving(lm) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
+        async with serving(lm) as url, httpx.AsyncClient(base_url=url, timeout=250) as client:
+            # Nobody is answered before all have asked twice.
             requests = [client.post("/review", json={"text": str(n)}) for n in range(10)]
             replies = await asyncio.gather(*requests)
             assert all(reply.json()["verdict"] for reply in replies)
@@ -36,5 +37,5 @@ def test_concurrent_requests_and_disconnects() -> None:
             stats = await lm_server.astats()
             assert (stats.in_flight, stats.completed) == (0, 0)
 
-    with LMServer(latency=1.0) as lm_server:
+    with LMServer(gate=20) as lm_server:
         asyncio.run(main(lm_server))

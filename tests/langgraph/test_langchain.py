@@ -44,7 +44,7 @@ class Meeting:
         self.come += 1
         if self.come >= self.wanted:
             self.event.set()
-        await asyncio.wait_for(self.event.wait(), 20)
+        await asyncio.wait_for(self.event.wait(), 60)
 
 
 class Model(BaseChatModel):

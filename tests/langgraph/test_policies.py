@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -179,15 +181,21 @@ def test_timeouts() -> None:
 
 
 @since_12
-def test_idle_timeouts() -> None:
+def test_idle_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LangGraph's clock stands still until all is written."""
     from langgraph.config import get_stream_writer
     from langgraph.types import TimeoutPolicy
 
+    now = 0.0
+    monkeypatch.setattr("langgraph.pregel._retry.time", SimpleNamespace(**{**vars(time), "monotonic": lambda: now}))
+
     async def writes_and_hangs(state: State) -> Any:
+        nonlocal now
         for n in range(3):
             get_stream_writer()(n)
             await asyncio.sleep(0)
-        await asyncio.sleep(60)
+        now += 1.0
+        await asyncio.Event().wait()
 
     def build() -> StateGraph[Any]:
         policy = TimeoutPolicy(idle_timeout=0.2)

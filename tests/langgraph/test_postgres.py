@@ -47,7 +47,7 @@ def url() -> Iterator[str]:
     data = str(Path(directory, "data"))
 
     def run(*command: str) -> None:
-        subprocess.run([*prefix, *command], check=True, stdout=subprocess.DEVNULL, timeout=60, cwd="/")
+        subprocess.run([*prefix, *command], check=True, stdout=subprocess.DEVNULL, timeout=250, cwd="/")
 
     try:
         run(initdb, "-D", data, "-U", "postgres", "--auth=trust")

@@ -296,7 +296,7 @@ for name in ("batch", "iter_batch", "parallel_map", "Parallel", "nested"):
 
 def test_batches_on_the_loop_of_the_saver() -> None:
     """They block that loop; so the saver's work is done on the one that the graphs run on."""
-    run_child(_BATCH, timeout=60)
+    run_child(_BATCH)
 
 
 @pytest.mark.parametrize("engine", ["auto", "loop", "thread"])
@@ -416,7 +416,7 @@ for way, (build, run) in ways.items():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_killed_process_resumes(tmp_path: Path) -> None:
     """Killed in the second node: nothing is lost, and the first node, before or beside it, does not run again."""
-    child = run_child(f"import sys; sys.argv = ['', {str(tmp_path)!r}]\n{_DYING}", timeout=100)
+    child = run_child(f"import sys; sys.argv = ['', {str(tmp_path)!r}]\n{_DYING}")
     told = []
     for way in ("invoke", "ainvoke", "ainvoke, async saver", "fan-out"):
         told += [f"{way} killed {-signal.SIGKILL} ['first', 'second']"]

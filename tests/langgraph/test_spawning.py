@@ -74,7 +74,7 @@ async def as_completed(meeting: Meeting) -> list[int]:
 
 
 async def wait_for(meeting: Meeting) -> list[int]:
-    return await asyncio.gather(*(asyncio.wait_for(part(meeting, n), 20) for n in range(WIDTH)))
+    return await asyncio.gather(*(asyncio.wait_for(part(meeting, n), 60) for n in range(WIDTH)))
 
 
 async def nested(meeting: Meeting) -> list[int]:
@@ -127,7 +127,7 @@ def test_sync_calls_in_tasks_wait_together(loop_kind: str, way: Any, engine: Any
         pytest.skip("there anyio makes its tasks without the loop")
 
     async def main() -> None:
-        assert (await asyncio.wait_for(single(node, engine).ainvoke({}), 20))["log"] == list(range(WIDTH))
+        assert (await asyncio.wait_for(single(node, engine).ainvoke({}), 60))["log"] == list(range(WIDTH))
 
     run_on(loop_kind, main)
 
@@ -165,7 +165,8 @@ def test_cancelling_the_node_cancels_its_tasks(loop_kind: str) -> None:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        await asyncio.sleep(0.01)
+        while len(ended) < 2:
+            await asyncio.sleep(0)
 
     run_on(loop_kind, main)
     assert ended == ["cancelled", "cancelled"]

@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 from dspy_parallel import DecorationError, TargetError, UnknownEngineError, await_, in_bridge
 from dspy_parallel.langgraph import async_node, parallelize_graph
 from tests.langgraph.comparing import assert_same
+from tests.support.skipped_time import skipping
 
 ENGINES: Any = pytest.mark.parametrize("engine", ["auto", "loop", "thread"])
 
@@ -55,7 +56,7 @@ def test_tasks_run_at_the_same_time(engine: Any) -> None:
             begun.append(n)
             if len(begun) == 30:
                 everybody.set()
-            await asyncio.wait_for(everybody.wait(), 10)
+            await asyncio.wait_for(everybody.wait(), 60)
             return n
 
         return await_(wait())
@@ -155,11 +156,15 @@ def test_timeout_of_a_sync_task() -> None:
     pytest.importorskip("langgraph.errors", reason="").__dict__.get("NodeTimeoutError") or pytest.skip("LangGraph 1.2")
     cancelled = threading.Event()  # LangGraph does not wait for what it cancels
 
-    @task(timeout=0.05)
+    async def wait() -> None:
+        with skipping(asyncio.get_running_loop(), 51):
+            await asyncio.Event().wait()
+
+    @task(timeout=50)
     @async_node
     def hang() -> None:
         try:
-            await_(asyncio.sleep(60))
+            await_(wait())
         except asyncio.CancelledError:
             cancelled.set()
             raise
@@ -169,7 +174,7 @@ def test_timeout_of_a_sync_task() -> None:
         return type(hang().exception()).__name__
 
     assert parallelize_graph(workflow).invoke(1) == "NodeTimeoutError"
-    assert cancelled.wait(10)
+    assert cancelled.wait(60)
 
 
 class State(TypedDict, total=False):
