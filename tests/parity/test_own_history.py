@@ -115,7 +115,7 @@ def test_other_threads_are_not_seen() -> None:
     with own_history() as calls:
         other = threading.Thread(target=Answer(), args=("other",))
         other.start()
-        other.join(30)
+        other.join()
         Answer()("own")
     assert questions(calls) == ["own first", "own second"]
     assert len(lm.history) == 4

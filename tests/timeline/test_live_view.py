@@ -86,11 +86,11 @@ def test_it_is_shown_on_a_terminal_only(tmp_path):
                 shown += piece
         except OSError:  # its end, on Linux
             pass
-        assert process.wait(100) == 0
+        assert process.wait(280) == 0
         out.seek(0)
         assert out.read().strip().isdigit()
     os.close(ours)
     assert b"in flight" in shown
     assert b"dspy-parallel: " in shown
-    done = subprocess.run(command, capture_output=True, check=True, timeout=100, **how)
+    done = subprocess.run(command, capture_output=True, check=True, timeout=280, **how)
     assert done.stderr.count(b"\n") == 1
