@@ -225,8 +225,10 @@ def test_an_exit_ends_the_batch_whatever_is_asked_for() -> None:
 
 
 def test_inside_a_bridged_program(lm: StubLM) -> None:
+    predict = dspy.Predict("question -> answer")  # here: Python's parser fails now and then if threads parse at once
+
     def program() -> list[str]:
-        return [each.answer for each in batch(dspy.Predict("question -> answer"), questions(20), **quiet)]
+        return [each.answer for each in batch(predict, questions(20), **quiet)]
 
     async def main() -> Any:
         return await asyncio.gather(*(run(program, engine=engine) for engine in ("loop", "thread", "auto")))  # type: ignore[arg-type]
