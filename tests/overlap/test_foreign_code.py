@@ -19,6 +19,7 @@ from dspy_parallel import async_module, explain
 from dspy_parallel.analysis import effect_free, trusted_types
 from dspy_parallel.overlap.runtime.snapshot import Snapshot
 from dspy_parallel.testing import LMServer
+from tests.support.children import run_child
 from tests.support.timed_lm import TimedLM, always
 
 RUN: list[str] = []
@@ -349,7 +350,8 @@ LOOKS: list[Callable[[Any], Any]] = [
 ]
 
 
-def test_no_class_of_the_installed_packages_makes_it_raise() -> None:
+def look_at_all_classes() -> None:
+    """Those of some packages, and of what DSPy has imported."""
     for name in ("litellm", "numpy", "requests", "anyio", "sqlite3", "ctypes", "decimal", "tkinter"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -366,3 +368,8 @@ def test_no_class_of_the_installed_packages_makes_it_raise() -> None:
         for look in LOOKS:
             look(cls)
         Snapshot(lambda: False).freeze(cls)
+
+
+def test_no_class_of_the_installed_packages_makes_it_raise() -> None:
+    """In a process of its own, in which no other test has imported anything."""
+    run_child("from tests.overlap.test_foreign_code import look_at_all_classes; look_at_all_classes()")
