@@ -176,7 +176,7 @@ def invoke(thread):
 invoke("parent")
 child = os.fork()
 if child == 0:
-    signal.alarm(20)
+    signal.alarm(250)
     os._exit(0 if invoke("child") == {"done": True} else 1)
 _, status = os.waitpid(child, 0)
 assert status == 0 and invoke("parent again") == {"done": True}
