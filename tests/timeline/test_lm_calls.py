@@ -133,14 +133,15 @@ async def test_waiting_for_a_limit_is_lost_time(lm_server, when):
     with dspy.context(lm=lm), record() as timeline:
         held = held or limit(lm, max_in_flight=1)
         program = async_module(Ask(), engine="loop")
-        calls = asyncio.gather(*(program.acall(question=str(number)) for number in range(3)))
+        calls = [asyncio.create_task(program.acall(question=str(number))) for number in range(3)]
         await lm_server.await_for(held=1)
         while held.waiting < 2:
             await asyncio.sleep(0)
         both_wait = moment_of(timeline)
         await asyncio.sleep(0.02)  # what takes less is not worth a line
-        await lm_server.arelease()
-        await calls
+        for call in calls:
+            await lm_server.arelease(1)
+            await call
     figures = timeline.figures
     waits = [span for span in timeline.spans if span.name == "limit"]
     assert {timeline.spans[span.parent].kind for span in waits} == {"lm"}
