@@ -10,14 +10,13 @@ import functools
 import inspect
 import io
 import json
-import re
 import sys
 import threading
 import types
 from typing import Any
 
 from .log_listeners import is_stream_known
-from .trusted_types import SCALARS, VALUES, is_code_of, is_from
+from .trusted_types import SCALARS, VALUES, is_code_of, is_from, reads_parts
 
 __all__ = ["bound_values", "is_logger", "logger_made", "method_of", "refusal", "why_heard"]
 
@@ -34,7 +33,6 @@ _PARTS_OF_STRUCTLOG = frozenset(
 """Processors and outputs that raise nothing, whatever plain data they are given."""
 _MEANT = frozenset(["event", "level", "exc_info", "exception", "stack_info", "stack"])
 """Keywords by which structlog is told something else than a value: to print variables, for instance."""
-_PART_OF_FIELD = re.compile(r"\{[^{}:!]*[.\[]")
 _KNOWN = (*SCALARS, *VALUES, type(threading.Lock()), type(threading.RLock()), threading.local)
 
 
@@ -169,7 +167,7 @@ def refusal(logger: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bound: d
     """
     if type(logger).__name__ == "Logger":
         if args[1:] or kwargs:
-            if type(args[0]) is not str or _PART_OF_FIELD.search(args[0]):
+            if type(args[0]) is not str or reads_parts(args[0]):
                 return "loguru's message reads attributes of what it is given"
             args[0].format(*args[1:], **kwargs)
         return ""

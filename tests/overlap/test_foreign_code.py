@@ -90,6 +90,13 @@ class Told(pydantic.BaseModel):
     name: str = ""
 
 
+class Titled(pydantic.BaseModel):
+    @property
+    def title(self) -> str:
+        RUN.append("title")
+        return "title"
+
+
 T = TypeVar("T")
 
 
@@ -139,6 +146,13 @@ class Property(Base):
         if self.row:
             y += self.row.title
         return y, self.b(x=x).z
+
+
+class Formatted(Base):
+    def forward(self, x: str) -> Any:
+        y = self.a(x=x).y
+        title = "{0.title}".format(Titled()) + "{row[0].title}".format_map({"row": [Titled()]})
+        return y, title, self.b(x=x).z
 
 
 class Position(Base):
@@ -201,7 +215,23 @@ def program(cls: Any, *, overlap: bool) -> Any:
 
 
 @pytest.mark.parametrize(
-    "cls", [Method, Compared, Made, Held, Property, Sliced, Ranged, Counted, Cut, Repeated, Popped, Inserted, Schema]
+    "cls",
+    [
+        Method,
+        Compared,
+        Made,
+        Held,
+        Property,
+        Formatted,
+        Sliced,
+        Ranged,
+        Counted,
+        Cut,
+        Repeated,
+        Popped,
+        Inserted,
+        Schema,
+    ],
 )
 def test_hooks_run_as_often_as_the_program_runs_them(cls: Any) -> None:
     seen = []

@@ -18,7 +18,7 @@ from dspy.dsp.utils.settings import Settings
 from ...analysis import effect_free
 from ...analysis.def_use import MUTATORS, facts_of
 from ...analysis.third_party_loggers import bound_values, is_logger, refusal
-from ...analysis.trusted_types import SCALARS, is_builtin_method, is_known, runs_on_access
+from ...analysis.trusted_types import SCALARS, is_builtin_method, is_known, reads_parts, runs_on_access
 from ..runtime.fibers import Fiber
 from ..runtime.snapshot import is_scalar
 from ..runtime.thunks import BailOut, Pending
@@ -303,6 +303,7 @@ def pure(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> 
     key = frame.force(kwargs.get("key"))
     names = [name for name in kwargs if name != "key"]
     count = len(args)
+    template = getattr(callee, "__self__", None)
 
     if callee is copy.copy:
         return _shallow(frame, *args)
@@ -316,6 +317,8 @@ def pure(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> 
 
     def work(*values: Any) -> Any:
         check_plain(*values, only_data=True, as_text=is_ordered)
+        if type(template) is str and callee.__name__ in ("format", "format_map") and reads_parts(template):
+            raise BailOut("a text reads attributes of what it is formatted with")
         named = dict(zip(names, values[count:], strict=True))
         return frame.interpreter.snapshot.own(raising(callee, *values[:count], **named))
 
