@@ -15,8 +15,9 @@ import threading
 import types
 from typing import Any
 
+from .format_strings import reads_parts
 from .log_listeners import is_stream_known
-from .trusted_types import SCALARS, VALUES, is_code_of, is_from, reads_parts
+from .trusted_types import SCALARS, VALUES, is_code_of, is_from
 
 __all__ = ["bound_values", "is_logger", "logger_made", "method_of", "refusal", "why_heard"]
 

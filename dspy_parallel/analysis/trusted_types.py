@@ -51,7 +51,6 @@ __all__ = [
     "is_plain",
     "methods_of",
     "once",
-    "reads_parts",
     "runs_on_access",
     "unpatched",
     "untrusted_reason",
@@ -389,14 +388,6 @@ def _methods_of(hint: Any, seen: set[int]) -> Iterable[tuple[str, Any]]:
 
 
 # Values
-
-
-def reads_parts(template: str) -> bool:
-    """Whether `str.format()` reads attributes or items of what it is given, which may be properties."""
-    return _PART_OF_FIELD.search(template) is not None
-
-
-_PART_OF_FIELD = re.compile(r"\{[^{}:!]*[.\[]")
 
 
 def untrusted_reason(*values: Any, only_data: bool = False, as_text: bool = False) -> str:

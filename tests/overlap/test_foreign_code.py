@@ -151,7 +151,7 @@ class Property(Base):
 class Formatted(Base):
     def forward(self, x: str) -> Any:
         y = self.a(x=x).y
-        title = "{0.title}".format(Titled()) + "{row[0].title}".format_map({"row": [Titled()]})
+        title = "{.title}".format(*[Titled()]) + "{row[0].title}".format_map({"row": [Titled()]})
         return y, title, self.b(x=x).z
 
 

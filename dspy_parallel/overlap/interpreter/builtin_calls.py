@@ -17,8 +17,9 @@ from dspy.dsp.utils.settings import Settings
 
 from ...analysis import effect_free
 from ...analysis.def_use import MUTATORS, facts_of
+from ...analysis.format_strings import reads_parts
 from ...analysis.third_party_loggers import bound_values, is_logger, refusal
-from ...analysis.trusted_types import SCALARS, is_builtin_method, is_known, reads_parts, runs_on_access
+from ...analysis.trusted_types import SCALARS, is_builtin_method, is_known, runs_on_access
 from ..runtime.fibers import Fiber
 from ..runtime.snapshot import is_scalar
 from ..runtime.thunks import BailOut, Pending
