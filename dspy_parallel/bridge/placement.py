@@ -60,6 +60,12 @@ class Placement(Shown):
     computes: bool = field(default=False, repr=False)
     suspicion: _Suspicion | None = field(default=None, repr=False)
 
+    @property
+    def state(self) -> Literal["loop", "thread"]:
+        """The `engine`, by its former name."""
+        warnings.warn("Placement.state is deprecated: it is called engine.", DeprecationWarning, stacklevel=2)
+        return self.engine
+
     def pieces(self) -> Line:
         """Where, and why, for people."""
         if self.engine == "loop":

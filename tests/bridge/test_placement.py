@@ -101,6 +101,11 @@ def test_after_a_few_runs_it_is_in_threads_with_one_warning(machine: Machine) ->
     assert all(monitor.is_over for monitor in machine.monitors)
 
 
+def test_its_engine_had_another_name() -> None:
+    with pytest.warns(DeprecationWarning, match="called engine"):
+        assert Placement("program", "thread").state == "thread"
+
+
 def test_a_crowd_in_flight_at_once(machine: Machine) -> None:
     where = Placement("program", "loop")
 
