@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import time
-import types
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ from .runtime.snapshot import private_copy
 from .runtime.thunks import BailOut
 from .session import Call, Current, Session, current
 
-__all__ = ["call_config", "place_in", "state_of", "uses_cache", "why_not", "why_not_feedback", "why_not_reply"]
+__all__ = ["call_config", "place_in", "state_of", "uses_cache", "why_not", "why_not_reply"]
 
 
 def call_config(predictor: Any, inputs: dict[str, Any]) -> tuple[Any, ...]:
@@ -38,19 +37,10 @@ def call_config(predictor: Any, inputs: dict[str, Any]) -> tuple[Any, ...]:
     adapter = settings.adapter
     lm = inputs.get("lm") or predictor.lm or settings.lm
     return (
-        (lm, predictor.signature, _kind_of(adapter), dict(getattr(adapter, "__dict__", {}))),
+        (lm, predictor.signature, type(adapter), dict(getattr(adapter, "__dict__", {}))),
         list(predictor.demos),
         dict(predictor.config),
     )
-
-
-def _kind_of(adapter: Any) -> Any:
-    """An adapter's class; of the class that `dspy.Refine` makes for an attempt, the one below it, and the hints."""
-    made = vars(type(adapter)).get("__call__")
-    if not isinstance(made, types.FunctionType) or made.__module__ != "dspy.predict.refine":
-        return type(adapter)
-    cells = dict(zip(made.__code__.co_freevars, made.__closure__ or (), strict=True))
-    return type(adapter).__base__, private_copy(cells["advice"].cell_contents)
 
 
 def state_of(predictor: Any) -> list[Any]:
@@ -79,11 +69,6 @@ def why_not(predictor: Any, inputs: dict[str, Any]) -> str | None:
     if options.get("rollout_id") is not None and not options.get("temperature"):
         return "DSPy is going to warn, once, of a rollout_id without a temperature"
     return None
-
-
-def why_not_feedback(predictor: Any, inputs: dict[str, Any]) -> str | None:
-    """The same for what `dspy.Refine` asks about the attempts of a predictor: the LM that is set, not its own."""
-    return why_not(predictor, {"lm": settings.lm})
 
 
 def uses_cache(predictor: Any, inputs: dict[str, Any]) -> bool:

@@ -21,7 +21,7 @@ from .interpreter.frame import Frame, check_plain, reachable
 from .interpreter.interpreter import Handlers, Interpreter
 from .interpreter.intrinsics import Intrinsic
 from .muting import unheard
-from .predictors import call_config, state_of, uses_cache, why_not, why_not_feedback, why_not_reply
+from .predictors import call_config, state_of, uses_cache, why_not, why_not_reply
 from .runtime.attempts import Failure
 from .runtime.fibers import Fiber, Scheduler
 from .runtime.snapshot import Snapshot, private_copy, restorer
@@ -184,11 +184,7 @@ class Scout:
             positional = [inner.ready(value) for value in args]
             check_plain(named, positional, as_text=True)
             known, positional = private_copy(named), [*owner, *private_copy(positional)]
-            asked = target.predictors() if isinstance(target, dspy.Module) and not is_predictor else ()
-            asked = () if effect_free.declared(target) == "pure" else asked
-            signatures = [signature] if is_predictor else [each.signature for each in asked]
-            reasons = (why_not_reply(inner, each) for each in signatures)
-            reason = next((each for each in reasons if each), None)
+            reason = why_not_reply(inner, signature) if is_predictor else None
             if not all(is_same(*each) for each in state):
                 reason = "the program changes its demos or options"
             return self._make(fiber, target, positional, known, place, reason)
@@ -230,10 +226,8 @@ class Scout:
             ):
                 reason = "an equal call comes before it, whose answer the cache will have"
         if call.is_whole and effect_free.declared(target) != "pure":
-            looks = (why_not, why_not_feedback) if isinstance(target, dspy.Refine) else (why_not,)
-            asked = ((look, each) for each in target.predictors() for look in looks)
-            reasons = (context.run(self._in_context, fiber, look, each, {}) for look, each in asked)
-            reason = reason or next((each for each in reasons if each), None)
+            reasons = (context.run(self._in_context, fiber, why_not, each, {}) for each in target.predictors())
+            reason = next((each for each in reasons if each), None)
             reason = reason or ("an earlier scout may run it" if self.session.was_abandoned else None)
         call.is_issued = reason is None
         if reason is not None:

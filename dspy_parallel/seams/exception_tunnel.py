@@ -24,7 +24,7 @@ from ..errors import ThreadRequiredError
 from . import code_interpreters, tools  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from .table import Seam, register
 
-__all__ = ["Carried", "callers", "callers_outside", "carry", "carrying", "is_carrying", "leaving", "reward_of"]
+__all__ = ["Carried", "callers", "callers_outside", "carry", "carrying", "is_carrying", "leaving"]
 
 
 class Carried(BaseException):
@@ -124,11 +124,6 @@ class _Rewarding:
 
 def _same(fn: Any) -> Any:
     return fn
-
-
-def reward_of(module: Any) -> Any:
-    """The reward function of a `BestOfN` or `Refine`, even while that runs."""
-    return module.reward_fn.fn if isinstance(module.reward_fn, _Rewarding) else module.reward_fn
 
 
 _lock = threading.Lock()

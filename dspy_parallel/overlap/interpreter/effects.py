@@ -26,7 +26,6 @@ from ...analysis.managers import LOCKS, generator_of, methods_of_manager, sets_c
 from ...analysis.source import source_of
 from ...analysis.third_party_loggers import is_logger, logger_made, why_heard
 from ...analysis.trusted_types import is_code_of, is_known, is_made_plainly, is_model, is_plain
-from ...seams.exception_tunnel import reward_of
 from ..runtime.thunks import Pending
 from .call_targets import (
     UNKNOWN,
@@ -338,11 +337,14 @@ def is_model_made_quietly(frame: Frame, cls: type) -> bool:
     return issubclass(cls, pydantic.BaseModel) and is_model(cls) and is_plain(cls) and is_made_quietly(frame, cls)
 
 
-RUN_WHOLE = (dspy.ReAct, dspy.BestOfN, dspy.Refine)
-"""What the scout runs as it is, if what these are given has no effects: tools, a module and its reward."""
+MODULES = (dspy.Predict, dspy.ChainOfThought, dspy.MultiChainComparison, dspy.Retrieve, dspy.ReAct, dspy.BestOfN)
+"""What the scout makes as the program does."""
 
-MODULES = (dspy.Predict, dspy.ChainOfThought, dspy.MultiChainComparison, dspy.Retrieve, *RUN_WHOLE)
-"""What it makes as the program does."""
+RUN_WHOLE = (dspy.ReAct, dspy.BestOfN)
+"""What it runs as it is, if what these are given has no effects: tools, a module and its reward.
+
+Not `dspy.Refine`: it makes an adapter's class for each attempt, so that no two of its calls are known to be equal.
+"""
 
 
 def of_whole(frame: Frame, module: Any) -> Effects:
@@ -350,7 +352,7 @@ def of_whole(frame: Frame, module: Any) -> Effects:
     found = Effects(may_call=True)
     kind: Any = type(module)
     is_agent = kind is dspy.ReAct
-    functions = [tool.func for tool in module.tools.values()] if is_agent else [module.module, reward_of(module)]
+    functions = [tool.func for tool in module.tools.values()] if is_agent else [module.module, module.reward_fn]
     for function in functions:
         if is_agent and is_code_of(function, "dspy"):
             continue

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import types
 from typing import Any
 
 import dspy
 
-from ...analysis.trusted_types import SCALARS, unpatched
+from ...analysis.trusted_types import SCALARS
 from ..runtime.fibers import Fiber
 from ..runtime.thunks import OUTSIDE, BailOut
 from . import effects
@@ -52,11 +51,8 @@ def called(frame: Frame, module: Any, args: list[Any], kwargs: dict[str, Any]) -
         if snapshot.has_changed(found.attributes_read):
             raise BailOut(f"the program changes what a {type(module).__name__} may read")
         inner = frame.at(fiber)
-        twin = copy.copy(module)  # a `BestOfN` counts its failures
-        forward: Any = unpatched(inspect.getattr_static(type(twin), "forward"))
-        names = {**forward.__globals__, "print": lambda *_: None}  # the program says itself which attempts have failed
-        vars(twin)["forward"] = types.MethodType(types.FunctionType(forward.__code__, names), twin)
-        return inner.interpreter.issue(inner, twin, args, kwargs)
+        # A `BestOfN` counts its failures.
+        return inner.interpreter.issue(inner, copy.copy(module), args, kwargs)
 
     what = f"what a {type(module).__name__} returns"
     return frame.fiber.fork(work, what, [*reachable([*args, *kwargs.values()]), *read, OUTSIDE], is_new=True)

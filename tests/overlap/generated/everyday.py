@@ -127,8 +127,9 @@ class Everyday:
             options += [f"self.handlers.get({text}[-1:], self.quick)({e.text(scope, 1)})", f"self.remembered({text})"]
             options += [f"self.dig({text})"] * e.chance(30)
             options += [f"getattr(self, self.route(question={text}).kind)(question={e.text(scope, 1)}).answer"]
-            attempts = f"dspy.{e.pick('BestOfN', 'Refine')}(self.ask, N=2, reward_fn=even, threshold=1.0)"
-            options += [f"{attempts}(question={text}).answer"] * e.chance(30)
+            options += [
+                f"dspy.BestOfN(self.ask, N=2, reward_fn=even, threshold=1.0)(question={text}).answer"
+            ] * e.chance(30)
             options += [f"str(self.entry({text}))"]
             options += [f"getattr(self, {e.pick('ask', 'think', 'rate')!r})(question={text}).answer"]
             options += [f'dspy.{e.pick("Predict", "ChainOfThought")}("question -> answer")(question={text}).answer']
