@@ -39,9 +39,15 @@ _KNOWN = (*SCALARS, *VALUES, type(threading.Lock()), type(threading.RLock()), th
 
 def is_logger(cls: type) -> bool:
     """Whether instances are such loggers."""
-    name = cls.__name__
-    package = "loguru" if name == "Logger" else "structlog" if name.startswith("BoundLogger") else ""
-    return is_from(cls, package)
+    # By its name first: this is asked of whatever attributes are read of.
+    if _is_logurus(cls):
+        return is_from(cls, "loguru")
+    return cls.__name__.startswith("BoundLogger") and is_from(cls, "structlog")
+
+
+def _is_logurus(cls: type) -> bool:
+    """Which of the two it is, of a class that is one of them."""
+    return cls.__name__ == "Logger"
 
 
 def method_of(logger: Any, name: str) -> Any:
@@ -62,7 +68,7 @@ def logger_made(function: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
     if type(function) is not types.MethodType or not is_logger(type(function.__self__)) or args:
         return None
     logger, name = function.__self__, function.__func__.__name__
-    if type(logger).__name__ == "Logger":
+    if _is_logurus(type(logger)):
         return function(**kwargs) if name in ("bind", "opt") else None
     cls, processors, output, context = _parts(logger)
     proxy: Any = vars(sys.modules["structlog._config"]).get("BoundLoggerLazyProxy")
@@ -90,8 +96,7 @@ def _parts(logger: Any) -> tuple[Any, Any, Any, Any]:
 def why_heard(method: types.MethodType) -> str:
     """Why what is logged may be told to code of the user's, or raise; empty if it is only written somewhere."""
     try:
-        is_loguru = type(method.__self__).__name__ == "Logger"
-        return (_why_loguru if is_loguru else _why_structlog)(method.__self__, method.__func__)
+        return (_why_loguru if _is_logurus(type(method.__self__)) else _why_structlog)(method.__self__, method.__func__)
     except (AttributeError, KeyError, TypeError, ValueError):
         return "this version of loguru or structlog is not known"
 
@@ -154,7 +159,7 @@ def _are_known(*parts: Any) -> bool:
 
 def bound_values(logger: Any) -> dict[str, Any]:
     """What is written with each line of a logger of which `why_heard()` knows all."""
-    if type(logger).__name__ == "Logger":
+    if _is_logurus(type(logger)):
         around: Any = vars(sys.modules["loguru._logger"]).get("context")
         return {**logger._core.extra, **({} if around is None else around.get()), **logger._options[-1]}
     return {**sys.modules["structlog.contextvars"].get_contextvars(), **_parts(logger)[-1]}
@@ -166,7 +171,7 @@ def refusal(logger: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bound: d
     Raises:
         Exception: What the logger raises, as loguru does if the message does not go with its arguments.
     """
-    if type(logger).__name__ == "Logger":
+    if _is_logurus(type(logger)):
         if args[1:] or kwargs:
             if type(args[0]) is not str or reads_parts(args[0]):
                 return "loguru's message reads attributes of what it is given"
