@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -34,6 +35,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(start_pace, "time", made)
     return made
+
+
+def noting(clock: Clock) -> tuple[list[int], Callable[[int], None]]:
+    """A program that computes once it begins, and the numbers of those that have begun."""
+    begun: list[int] = []
+
+    def program(number: int) -> None:
+        clock.compute()
+        begun.append(number)
+
+    return begun, program
+
+
+def crowd_of(program: Callable[[int], None]) -> list[asyncio.Future[None]]:
+    return [asyncio.ensure_future(run(program, number, engine="loop")) for number in range(CROWD)]
 
 
 @pytest.mark.parametrize("engine", ["loop", "unpinned", "thread"])
@@ -73,13 +89,8 @@ async def test_those_that_compute_for_long_have_a_turn_each(clock):
 
 
 async def test_a_late_one_does_not_overtake_those_that_wait(clock):
-    begun = []
-
-    def program(number):
-        clock.compute()
-        begun.append(number)
-
-    tasks = [asyncio.ensure_future(run(program, number, engine="loop")) for number in range(CROWD)]
+    begun, program = noting(clock)
+    tasks = crowd_of(program)
     while len(begun) < CROWD:
         await asyncio.sleep(0)
         if len(tasks) == CROWD:
@@ -99,13 +110,8 @@ async def test_one_begins_at_once(clock):
 
 
 async def test_those_that_are_cancelled_meanwhile_never_begin(clock):
-    begun = []
-
-    def program(number):
-        clock.compute()
-        begun.append(number)
-
-    tasks = [asyncio.ensure_future(run(program, number, engine="loop")) for number in range(CROWD)]
+    begun, program = noting(clock)
+    tasks = crowd_of(program)
     await ticks(1)
     dropped = tasks[PER_TURN + 1 :: 2]
     for task in dropped:
@@ -134,13 +140,8 @@ def test_each_loop_has_turns_of_its_own(clock):
     """Also if the one before was closed while programs waited for their turn."""
 
     async def crowd(last):
-        begun = []
-
-        def program(number):
-            clock.compute()
-            begun.append(number)
-
-        tasks = [asyncio.ensure_future(run(program, number, engine="loop")) for number in range(CROWD)]
+        begun, program = noting(clock)
+        tasks = crowd_of(program)
         await ticks(1)
         assert len(begun) == PER_TURN
         if last:
