@@ -63,15 +63,23 @@ def run_on(kind: str, fn: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: 
         try:
             tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
             left_pending.extend(repr(task) for task in tasks if not _of_a_third_party(task))
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
         finally:
-            asyncio.set_event_loop(None)
-            loop.close()
+            end(loop)
+
+
+def end(loop: asyncio.AbstractEventLoop) -> None:
+    """Close a loop as `asyncio.run()` does, once its tasks are cancelled."""
+    try:
+        tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 def _of_a_third_party(task: asyncio.Task[Any]) -> bool:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
 
-__all__ = ["skipping"]
+__all__ = ["running_loop", "skipping"]
 
 
 @contextmanager
@@ -28,10 +27,6 @@ def skipping(loop: asyncio.AbstractEventLoop, seconds: float) -> Generator[None]
         loop.call_soon_threadsafe(vars(loop).pop, "time", None)
 
 
-def running_loop() -> Any:
-    """A coroutine for `await_()`."""
-
-    async def found() -> asyncio.AbstractEventLoop:
-        return asyncio.get_running_loop()
-
-    return found()
+async def running_loop() -> asyncio.AbstractEventLoop:
+    """For `await_()`."""
+    return asyncio.get_running_loop()

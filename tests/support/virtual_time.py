@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from unittest import mock
 
 from dspy_parallel.bridge import thread_pool
+from tests.support.loops import end
 
 __all__ = ["run_virtual"]
 
@@ -94,13 +95,4 @@ def run_virtual(fn: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any) -
         with mock.patch.object(thread_pool.WorkerPool, "submit", counted):
             return loop.run_until_complete(main())
     finally:
-        try:
-            tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
-            for task in tasks:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
+        end(loop)
