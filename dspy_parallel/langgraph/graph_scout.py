@@ -11,6 +11,7 @@ new one, which begins where LangGraph is and takes over the calls that are in fl
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 import weakref
 from collections.abc import Callable, Generator
@@ -48,9 +49,21 @@ class _GraphRun:
                     made_in.append((call, events.current()))
                 return super().begin(call)
 
+            async def let_scout_go_first(self) -> None:
+                await super().let_scout_go_first()
+                await saved()
+
             def is_held_before(self, point: Any) -> bool:
                 # Several nodes run at once, and LangGraph between them: once they have begun, it may be anywhere.
                 return not self.has_begun
+
+        async def saved() -> None:
+            # LangGraph hands the checkpoint before a step to a saver that may work in a thread, and goes on to change
+            # what it holds in place (the names that a join has seen). While an LM answers, the saver is done; where
+            # the reply is there already, the checkpoint would show what the step's nodes have written.
+            save = self._save
+            if save is not None and not save.done():
+                await asyncio.wait([save if isinstance(save, asyncio.Future) else asyncio.wrap_future(save)])
 
         self.program = program
         made_in = self.made_in = list[tuple[Any, events.OpenSpan | None]]()
@@ -59,11 +72,13 @@ class _GraphRun:
         self.tasks: set[str] = set()
         self._progress = Progress()
         self._step = self._now = 0
+        self._save: asyncio.Future[Any] | concurrent.futures.Future[Any] | None = None
+        """Of the checkpoint before the present step, as LangGraph does it in the background."""
         self._idle = 0
 
     def follow(self, loop: Any) -> None:
         """Run ahead from where LangGraph is, before any of the step's nodes has begun, if there is a need to."""
-        self._now = loop.step
+        self._now, self._save = loop.step, getattr(loop, "_put_checkpoint_fut", None)
         if self.scouts and (self._idle > MAX_IDLE or not self._progress.is_behind(loop.step - self._step)):
             return
         from ..overlap.prefetcher import Scout

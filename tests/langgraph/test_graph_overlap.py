@@ -447,6 +447,24 @@ def test_a_resumed_run_is_followed_from_the_tasks_of_its_checkpoint() -> None:
     assert len(lm.requests) == 4
 
 
+class Unhurried(InMemorySaver):
+    """Takes a checkpoint as it is after a while, as a saver does that works in a thread or over a network."""
+
+    async def aput(self, *args: Any, **kwargs: Any) -> Any:
+        for _ in range(500):
+            await asyncio.sleep(0)
+        return self.put(*args, **kwargs)
+
+
+def test_a_checkpoint_holds_nothing_of_the_step_behind_it() -> None:
+    """Though the step is over at once. What a join has seen is a set that LangGraph adds to."""
+    builders = [graph([(START, "a"), ("a", "b"), (["a", "b"], "c")], a=a, b=b, c=c) for _ in range(2)]
+    expected = run(parallelize_graph(builders[0], engine="loop"), Unhurried())
+    seen = run(overlapped(builders[1]), Unhurried())
+    assert (seen.events, seen.history, seen.requests) == (expected.events, expected.history, expected.requests)
+    assert seen.seconds < expected.seconds
+
+
 def killing(state: State) -> Any:
     if "KILLED" in os.environ:
         os.kill(os.getpid(), signal.SIGKILL)
