@@ -570,6 +570,29 @@ class Noticing(TimedLM):
             raise
 
 
+@pure
+class Held(Noticing):
+    """Answers the node that interrupts when everybody has asked, and the one beside it when the rest are cancelled."""
+
+    def __init__(self, expected: int) -> None:
+        super().__init__(latency=lambda _: 0.0)
+        self.expected = expected
+        self.have_asked, self.have_gone = asyncio.Event(), asyncio.Event()
+
+    async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        response = await super().aforward(prompt, messages, **kwargs)
+        if len(self.requests) == self.expected:
+            self.have_asked.set()
+        try:
+            await (self.have_asked if "why?\n" in messages[-1]["content"] else self.have_gone).wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(0.0)
+            if len(self.cancelled) == self.expected - 2:
+                self.have_gone.set()
+            raise
+        return response
+
+
 def asking(state: State) -> Any:
     found = ask[1](question=state["question"]).answer
     if found:
@@ -602,19 +625,8 @@ def test_calls_are_cancelled_that_an_interrupt_makes_useless(node: Any) -> None:
     assert seconds == pytest.approx(3)
     assert lm.cancelled == [pytest.approx(1)] * (len(lm.requests) - 2)
     assert lm.cancelled
-    of_its_step: list[Any] = []
-
-    def latency(asked: Any) -> float:
-        """The node beside it asks first what others ask again later; those have to be cancelled."""
-        if "why?\n" in asked.last_user:
-            return 0.05
-        if "why?a" in asked.last_user and not of_its_step:
-            of_its_step.append(asked)
-            return 0.5
-        return 60.0
-
-    lm.latency = latency
-    with dspy.context(lm=lm):
+    held = Held(len(lm.requests))
+    with dspy.context(lm=held):
         compiled = parallelize_graph(interrupted(), overlap=True).compile(checkpointer=InMemorySaver())
         report = explain(compiled, given, config)
     assert (report.joined, report.discarded) == (2, report.early - 2)
