@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .batches import BatchItem, abatch, batch, iter_batch
-    from .bridge import Placement, await_, in_bridge
+    from .bridge import await_, in_bridge
     from .doctor import Finding, diagnose
     from .errors import (
         BatchInputError,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .modules import AsyncModuleMixin, async_module, install, uninstall
     from .overlap import OverlapReport, explain, ordered, overlapped, pure
     from .overview import Status, status
+    from .placement import Placement
     from .programs import offload, placement_of
     from .runs import run, run_sync
     from .seams import add_seam, loop_safe
@@ -123,7 +124,7 @@ _HOMES = {
     "LimitError": "errors",
     "MissingExtraError": "errors",
     "OverlapReport": "overlap",
-    "Placement": "bridge",
+    "Placement": "placement",
     "ResumeError": "errors",
     "SeamError": "errors",
     "ShippingError": "errors",

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 
 from . import seams
-from .bridge import Engine, Job, TaskPool, check_engine, run_sync
+from .bridge import run_sync
 from .errors import BatchInputError, described
+from .placement import Engine, check_engine
 from .programs import place
 from .seams.forked_settings import ForkedSettings, merge
+from .task_pool import Job, TaskPool
 
 __all__ = ["gather", "parallel_map"]
 

@@ -11,9 +11,10 @@ from typing import Any
 import dspy
 
 from . import seams
-from .bridge import Engine, is_coroutine_function, is_generator_function
+from .callables import is_coroutine_function, is_generator_function
 from .errors import DecorationError
 from .overlap.api import overlapping
+from .placement import Engine
 from .programs import start
 from .seams.async_counterparts import is_counterpart
 

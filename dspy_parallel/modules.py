@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overl
 import dspy
 
 from . import seams
-from .bridge import Engine, check_engine
 from .errors import DecorationError, described
 from .generated import check_module, give_twins, is_coverable, look_up, make_aforward, remove_overlap, replaces_call
+from .placement import Engine, check_engine
 from .programs import place
 from .seams import loop_executor
 from .seams.table import Seam, register

@@ -9,11 +9,11 @@ import dspy
 
 from .analysis.places import package_of
 from .analysis.thread_needs import decided
-from .bridge import PINNED_TO_LOOP, PINNED_TO_THREAD, Placement
 from .display import Line, Shown
 from .escapes import escaped
 from .limits import Limit
 from .limits.assignment import counting_limits
+from .placement import PINNED_TO_LOOP, PINNED_TO_THREAD, Placement
 from .programs import placement_of
 from .seams.table import is_installed
 

@@ -9,8 +9,9 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from . import bridge
 from .analysis.thread_needs import placement_for, placement_for_class
-from .bridge import ON_LOOP, PINNED_TO_LOOP, PINNED_TO_THREAD, Engine, Placement
+from .callables import is_coroutine_function
 from .errors import check_callable
+from .placement import ON_LOOP, PINNED_TO_LOOP, PINNED_TO_THREAD, Engine, Placement
 
 __all__ = ["offload", "place", "placement_of", "start"]
 
@@ -56,14 +57,14 @@ def place(
 ) -> Placement:
     """Where a program runs under this engine that is called with these arguments.
 
-    It is for `bridge.start()` and `bridge.Job`. What of `rest` is which argument is not known. `then`
+    It is for `bridge.start()` and `task_pool.Job`. What of `rest` is which argument is not known. `then`
     is called with the result.
     """
     if engine == "thread":
         return PINNED_TO_THREAD
     if engine == "loop" or bridge.is_strict():
         return PINNED_TO_LOOP
-    return ON_LOOP if bridge.is_coroutine_function(fn) else placement_for(fn, args, kwargs, rest, then)
+    return ON_LOOP if is_coroutine_function(fn) else placement_for(fn, args, kwargs, rest, then)
 
 
 async def start(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine) -> T:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from . import bridge, programs, seams
-from .bridge import PINNED_TO_LOOP, Engine
 from .errors import check_callable
 from .overlap import api
+from .placement import PINNED_TO_LOOP, Engine, check_engine
 
 __all__ = ["run", "run_sync"]
 
@@ -61,7 +61,7 @@ async def run(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", over
         assert asyncio.run(main()) == [1, 2, 3]
         ```
     """
-    bridge.check_engine(engine)
+    check_engine(engine)
     check_callable(fn, "run")
     seams.install()
     if overlap:
@@ -107,7 +107,7 @@ def run_sync(fn: Callable[..., T], /, *args: Any, engine: Engine = "auto", **kwa
         assert run_sync(program, 1) == 2
         ```
     """
-    bridge.check_engine(engine)
+    check_engine(engine)
     check_callable(fn, "run_sync")
     seams.install()
     if engine == "loop" and not bridge.in_bridge():

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import dspy
 
-from ..bridge import Placement
+from ..placement import Placement
 from .abstract_values import ONLY_DATA, UNKNOWN, Value
 from .dspy_calls import current_setting
 from .harmless_calls import DATA_TYPES, is_a, is_data

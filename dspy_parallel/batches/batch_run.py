@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from ..bridge import PINNED_TO_LOOP, Engine, Job, TaskPool, in_bridge, run_sync, start
+from ..bridge import in_bridge, run_sync, start
 from ..errors import BatchInputError, ResumeError
+from ..placement import PINNED_TO_LOOP, Engine
 from ..seams.forked_settings import ForkedSettings
+from ..task_pool import Job, TaskPool
 from .fingerprints import fingerprint
 from .items import BatchItem, Call, inputs_of
 from .progress_bar import Progress

@@ -8,8 +8,8 @@ from typing import Any
 
 import dspy
 
-from ..bridge import ON_LOOP, Engine, Placement
 from ..errors import BatchInputError
+from ..placement import ON_LOOP, Engine, Placement
 from ..programs import place
 from ..seams.async_counterparts import is_counterpart
 

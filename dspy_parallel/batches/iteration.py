@@ -12,8 +12,9 @@ from typing import Any
 import dspy
 
 from .. import seams
-from ..bridge import Engine, check_engine, run_sync, serving_loop
+from ..bridge import run_sync, serving_loop
 from ..errors import BatchInputError, BridgeError, described
+from ..placement import Engine, check_engine
 from ..seams.thread_waits import BridgedEvent
 from .batch_run import OnError, Options, Run
 from .items import BatchItem

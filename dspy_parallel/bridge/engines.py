@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from greenlet import getcurrent
 
-from ..errors import BridgeError, ThreadRequiredError, UnknownEngineError
+from ..callables import kind_of
+from ..errors import BridgeError, ThreadRequiredError
+from ..placement import ON_LOOP, PINNED_TO_LOOP, PINNED_TO_THREAD, Placement, SliceMeter
 from .kernel import Program, chain, current_greenlet_program, drive, is_suspendable
-from .placement import ON_LOOP, PINNED_TO_LOOP, PINNED_TO_THREAD, Placement, SliceMeter
 from .start_pace import turns_of
 from .thread_program import ThreadProgram, close_unused, current_thread_program, run_in_thread
 
 __all__ = [
-    "Engine",
     "await_",
     "call_in_thread",
-    "check_engine",
     "current_program",
     "in_bridge",
-    "is_coroutine_function",
-    "is_generator_function",
     "is_on_loop",
     "is_strict",
     "needs_thread",
@@ -35,45 +30,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-Engine = Literal["auto", "loop", "thread"]
-ENGINES: tuple[Engine, ...] = ("auto", "loop", "thread")
-
 _FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
-
-
-def check_engine(engine: str) -> None:
-    """Refuse an unknown engine.
-
-    Raises:
-        UnknownEngineError: If it is none of `"auto"`, `"loop"`, `"thread"`.
-    """
-    if engine not in ENGINES:
-        raise UnknownEngineError(f"engine={engine!r} is not known. Choose one of {', '.join(map(repr, ENGINES))}.")
-
-
-def _kind(fn: Callable[..., Any]) -> Literal["sync", "coroutine", "generator"]:
-    """What calling `fn` gives; sees through partials and callable objects."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    code = getattr(fn, "__code__", None)
-    if code is None:
-        fn = getattr(type(fn), "__call__", fn)  # noqa: B004 - the method itself is wanted
-        code = getattr(fn, "__code__", None)
-    flags = code.co_flags if code is not None else 0
-    if flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
-        return "generator"
-    # That heeds the mark of inspect.markcoroutinefunction (3.12), too.
-    return "coroutine" if flags & inspect.CO_COROUTINE or inspect.iscoroutinefunction(fn) else "sync"
-
-
-def is_coroutine_function(fn: Callable[..., Any]) -> bool:
-    """Whether calling `fn` gives a coroutine; sees through partials and callable objects."""
-    return _kind(fn) == "coroutine"
-
-
-def is_generator_function(fn: Callable[..., Any]) -> bool:
-    """Whether calling `fn` gives a generator, sync or async; sees through partials and callable objects."""
-    return _kind(fn) == "generator"
 
 
 def current_program() -> Program | ThreadProgram | None:
@@ -178,7 +135,7 @@ async def start(
         TypeError: If `fn` is a generator function.
         BaseException: Whatever `fn` raises.
     """
-    kind = _kind(fn)
+    kind = kind_of(fn)
     if kind == "generator":
         raise TypeError(
             f"{getattr(fn, '__qualname__', fn)} is a generator function: its body would run after the bridge is left. "
@@ -232,7 +189,7 @@ def needs_thread(fn: Callable[..., Any], placement: Placement) -> bool:
     """Whether a program is to have a thread of its own, if it is no part of a strict one."""
     if placement.engine != "thread" and (not _FREE_THREADED or placement in (ON_LOOP, PINNED_TO_LOOP)):
         return False
-    return _kind(fn) == "sync"
+    return kind_of(fn) == "sync"
 
 
 def call_in_thread(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], reason: str) -> T:

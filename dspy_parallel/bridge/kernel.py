@@ -32,7 +32,7 @@ from typing import Any, TypeVar
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from ..errors import BridgeError
-from .placement import SliceMeter
+from ..placement import SliceMeter
 
 __all__ = ["Program", "StoppedProgram", "chain", "current_greenlet_program", "drive", "is_suspendable"]
 

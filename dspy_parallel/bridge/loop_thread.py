@@ -17,9 +17,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from ..callables import is_coroutine_function
 from ..errors import BridgeError
 from .caller_thread import CallingThread
-from .engines import await_, current_program, in_bridge, is_coroutine_function, start
+from .engines import await_, current_program, in_bridge, start
 from .kernel import StoppedProgram
 from .mailbox import Mailbox
 from .thread_pool import LoopExecutor

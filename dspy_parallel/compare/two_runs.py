@@ -19,7 +19,7 @@ import dspy
 
 from .. import seams
 from ..analysis.places import Place
-from ..bridge import is_coroutine_function
+from ..callables import is_coroutine_function
 from ..doctor.target import Target
 from ..errors import DecorationError, TargetError
 from ..generated import check_module, look_up

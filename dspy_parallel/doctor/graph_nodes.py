@@ -18,7 +18,7 @@ from langgraph._internal._runnable import RunnableCallable, RunnableSeq
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
-from ..bridge import is_coroutine_function
+from ..callables import is_coroutine_function
 from .parts import MARK, Program, Where, tools_of
 
 __all__ = ["is_parallelized", "programs_of_graph"]

@@ -18,7 +18,7 @@ import dspy
 
 from .. import events, seams
 from ..analysis.places import Place
-from ..bridge import is_coroutine_function
+from ..callables import is_coroutine_function
 from ..errors import BlockingWarning
 from ..seams.async_counterparts import is_counterpart
 from ..seams.table import is_installed

@@ -12,7 +12,8 @@ import dspy
 
 from ..analysis.call_graph import Call, calls_of
 from ..analysis.places import Place, is_users, place_of, plain_function
-from ..bridge import Placement, is_coroutine_function
+from ..callables import is_coroutine_function
+from ..placement import Placement
 from ..programs import placement_of
 from ..seams.async_counterparts import is_counterpart
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import dspy
 
-from ..bridge import is_generator_function
+from ..callables import is_generator_function
 from ..errors import TargetError
 
 __all__ = ["Target", "as_target", "targets_in"]

@@ -9,8 +9,9 @@ from typing import Any, ParamSpec, TypeVar, overload
 import dspy
 
 from .. import seams
-from ..bridge import Engine, check_engine, is_generator_function
+from ..callables import is_generator_function
 from ..errors import DecorationError, described
+from ..placement import Engine, check_engine
 from .langgraph_version import check_langgraph
 from .node_run import twin_of
 from .node_steps import module_twin

@@ -9,7 +9,8 @@ from typing import Any
 from langgraph.pregel import Pregel
 from langgraph.pregel._retry import arun_with_retry
 
-from ..bridge import await_, in_bridge, is_coroutine_function, run_in_thread, run_sync
+from ..bridge import await_, in_bridge, run_in_thread, run_sync
+from ..callables import is_coroutine_function
 from ..seams.async_counterparts import refuses
 from ..seams.table import Seam, everywhere, register
 from .compiled_graph import converted, is_parallel

@@ -23,7 +23,7 @@ from langgraph.constants import END, START
 from langgraph.pregel import Pregel
 from langgraph.types import Command, Send, interrupt
 
-from ..bridge import is_coroutine_function
+from ..callables import is_coroutine_function
 from ..overlap.interpreter import calls, effects, expressions
 from ..overlap.interpreter.frame import Frame, reachable
 from ..overlap.interpreter.intrinsics import INTRINSICS, Intrinsic

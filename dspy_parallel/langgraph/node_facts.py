@@ -15,7 +15,7 @@ from langgraph.graph._branch import BranchSpec
 from langgraph.pregel._read import DEFAULT_BOUND
 from langgraph.pregel._write import ChannelWrite, ChannelWriteEntry, ChannelWriteTupleEntry
 
-from ..bridge import is_coroutine_function
+from ..callables import is_coroutine_function
 from .state_keys import NOTHING_KNOWN, Keys, code_of, keys_of
 
 __all__ = ["Branch", "NodeFacts", "View", "facts_of_node", "keys_of_input"]

@@ -9,8 +9,10 @@ from contextvars import ContextVar
 from types import CoroutineType
 from typing import Any, Literal
 
-from ..bridge import Engine, await_, is_coroutine_function, is_generator_function, run_sync
+from ..bridge import await_, run_sync
+from ..callables import is_coroutine_function, is_generator_function
 from ..overlap import api
+from ..placement import Engine
 from ..programs import start
 from ..seams.exception_tunnel import Carried, callers, callers_outside
 

@@ -25,7 +25,7 @@ from langgraph.pregel import Pregel
 from langgraph.pregel._read import PregelNode
 from langgraph.pregel._write import ChannelWrite
 
-from ..bridge import Engine
+from ..placement import Engine
 from ..seams.async_counterparts import is_counterpart
 from ..seams.langchain import has_async_side, has_own, parts_of
 from .node_run import (

@@ -13,8 +13,8 @@ from langgraph.graph import START, StateGraph, state
 from langgraph.pregel import Pregel
 
 from .. import seams
-from ..bridge import Engine, check_engine
 from ..errors import DecorationError, TargetError, UnknownEngineError, described
+from ..placement import Engine, check_engine
 from .compiled_graph import is_parallel, parallel_class, parallel_nodes, same_name
 from .langgraph_version import check_langgraph
 from .node_run import Choice

@@ -11,7 +11,8 @@ from collections.abc import Callable, Coroutine, Generator
 from types import CoroutineType
 from typing import Any
 
-from ..bridge import Engine, in_bridge
+from ..bridge import in_bridge
+from ..placement import Engine
 from ..seams.table import Seam, register
 from .node_run import current_node, drive, in_node
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from .. import bridge
-from ..bridge import Engine
 from ..errors import check_callable
+from ..placement import Engine
 
 __all__ = ["GRAPHS", "EndedRun", "overlapped", "overlapping", "start", "start_sync"]
 

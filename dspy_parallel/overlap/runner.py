@@ -16,7 +16,7 @@ import dspy
 from .. import events, programs, seams
 from ..analysis.def_use import facts_of
 from ..analysis.source import ByCode, source_of
-from ..bridge import Engine
+from ..placement import Engine
 from . import api, predictors, request_sharing  # noqa: F401 - their seams
 from .continuation import Relay
 from .interpreter.call_targets import is_known_method

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..batches.batch_run import OnError
-from ..bridge import Engine, check_engine
 from ..errors import MissingExtraError, installation
+from ..placement import Engine, check_engine
 from .ledger import Ledger
 from .ray_worker import Worker
 from .shipment import Shipment

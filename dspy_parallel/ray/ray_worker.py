@@ -16,8 +16,10 @@ import dspy
 from .. import seams
 from ..batches.items import Call
 from ..batches.progress_bar import tokens_in
-from ..bridge import Engine, Job, TaskPool, serving_loop
+from ..bridge import serving_loop
+from ..placement import Engine
 from ..seams.forked_settings import ForkedSettings
+from ..task_pool import Job, TaskPool
 from .columns import columns_of, table_of
 from .reports import Reports
 from .shipment import Shipment

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from .. import events
-from ..bridge import Job, Placement, TaskPool, serving_loop
+from ..bridge import serving_loop
+from ..placement import Placement
+from ..task_pool import Job, TaskPool
 from .table import Seam, register
 from .thread_waits import BridgedEvent
 

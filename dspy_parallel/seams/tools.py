@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from dspy import Tool
 from dspy.utils.callback import with_callbacks
 
-from ..bridge import await_, call_in_thread, is_called_in_sync, is_coroutine_function, start
+from ..bridge import await_, call_in_thread, is_called_in_sync, start
+from ..callables import is_coroutine_function
 from ..errors import SeamError, described
 from .async_counterparts import is_bypassed
 from .table import Seam, everywhere, register

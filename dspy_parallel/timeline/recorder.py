@@ -14,8 +14,8 @@ from types import FrameType
 from typing import Any
 
 from .. import events
-from ..bridge import BlockedSlice, LoopMonitor
 from ..events import OpenSpan
+from ..loop_monitor import BlockedSlice, LoopMonitor
 from ..seams.call_spans import watching
 from .files import check_writable
 from .langchain_listener import listen_to_langchain

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dspy_parallel import bridge
+from dspy_parallel import bridge, placement
 
 __all__ = ["run", "run_sync"]
 
 PLACEMENTS = {
-    "loop": bridge.PINNED_TO_LOOP,
-    "thread": bridge.PINNED_TO_THREAD,
-    "unpinned": bridge.Placement("a program whose code is known", "loop"),
+    "loop": placement.PINNED_TO_LOOP,
+    "thread": placement.PINNED_TO_THREAD,
+    "unpinned": placement.Placement("a program whose code is known", "loop"),
 }
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from greenlet import GreenletExit
 
-from dspy_parallel.bridge import await_, in_bridge, is_coroutine_function, start
+from dspy_parallel.bridge import await_, in_bridge, start
 from dspy_parallel.bridge.thread_program import Outcome, Request
+from dspy_parallel.callables import is_coroutine_function
 from dspy_parallel.errors import BridgeError
 from tests.bridge.programs import PLACEMENTS, run
 

@@ -12,7 +12,7 @@ import threading
 import pytest
 
 import dspy_parallel
-from dspy_parallel import bridge
+from dspy_parallel import bridge, placement
 from dspy_parallel.bridge import await_, in_bridge, is_waiting, loop_thread
 from dspy_parallel.bridge.caller_thread import CallingThread
 from dspy_parallel.errors import BridgeError
@@ -316,7 +316,8 @@ def test_it_works_while_the_interpreter_exits(first_used, where):
         if {where!r} == "atexit, behind ours":
             atexit.register(lambda: work())
 
-        from dspy_parallel.bridge import await_, PINNED_TO_THREAD, start
+        from dspy_parallel.bridge import await_, start
+        from dspy_parallel.placement import PINNED_TO_THREAD
         from tests.bridge.programs import run_sync
 
         def hop():
@@ -340,7 +341,8 @@ def test_it_works_while_the_interpreter_exits(first_used, where):
 
 AT_EXIT = """
     import asyncio, atexit, os, threading
-    from dspy_parallel.bridge import await_, PINNED_TO_THREAD, serving_loop, start
+    from dspy_parallel.bridge import await_, serving_loop, start
+    from dspy_parallel.placement import PINNED_TO_THREAD
 
     begun = threading.Event()
 
@@ -559,5 +561,5 @@ def test_a_program_below_a_sync_caller_has_its_thread_however_late_that_waits(mo
 
     monkeypatch.setattr(CallingThread, "take", decide)
     monkeypatch.setattr(CallingThread, "wait", late)
-    found = bridge.run_sync(bridge.start, threading.current_thread, (), {}, bridge.PINNED_TO_THREAD)
+    found = bridge.run_sync(bridge.start, threading.current_thread, (), {}, placement.PINNED_TO_THREAD)
     assert found is threading.current_thread()

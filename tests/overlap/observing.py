@@ -16,7 +16,7 @@ import dspy
 from dspy.clients import base_lm
 
 from dspy_parallel import async_module
-from dspy_parallel.bridge import Engine
+from dspy_parallel.placement import Engine
 from tests.support.known_programs import known
 from tests.support.observation import Describer, Recorder, differences, entry, logged, scrubbed
 from tests.support.timed_lm import TimedLM

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from dspy_parallel import programs
-from dspy_parallel.bridge import Placement
+from dspy_parallel.placement import Placement
 
 __all__ = ["known"]
 

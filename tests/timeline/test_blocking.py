@@ -1,4 +1,4 @@
-"""Blocked event loops are in the timeline with file and line; see tests/bridge/test_loop_monitor.py."""
+"""Blocked event loops are in the timeline with file and line; see tests/test_loop_monitor.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import inspect
 import pytest
 
 from dspy_parallel import record
-from dspy_parallel.bridge.loop_monitor import LONG_SECONDS, LoopMonitor
+from dspy_parallel.loop_monitor import LONG_SECONDS, LoopMonitor
 from tests.support.gates import Gate
 from tests.support.loops import LOOP_KINDS, run_on
 

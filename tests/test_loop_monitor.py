@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dspy_parallel.bridge.loop_monitor import LONG_SECONDS, LOOK_SECONDS, BlockedSlice, LoopMonitor
+from dspy_parallel.loop_monitor import LONG_SECONDS, LOOK_SECONDS, BlockedSlice, LoopMonitor
 
 
 class Clock:

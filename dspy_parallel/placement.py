@@ -18,12 +18,15 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..display import Line, Shown
-from ..errors import BlockingWarning
-from ..escapes import escaped
+from .display import Line, Shown
+from .errors import BlockingWarning, UnknownEngineError
+from .escapes import escaped
 from .loop_monitor import LONG_SECONDS, LoopMonitor
 
-__all__ = ["ON_LOOP", "PINNED_TO_LOOP", "PINNED_TO_THREAD", "Placement", "SliceMeter"]
+__all__ = ["ON_LOOP", "PINNED_TO_LOOP", "PINNED_TO_THREAD", "Engine", "Placement", "SliceMeter", "check_engine"]
+
+Engine = Literal["auto", "loop", "thread"]
+ENGINES: tuple[Engine, ...] = ("auto", "loop", "thread")
 
 LONG_RUNS = 3
 """After so many runs with a long slice a program leaves the loop."""
@@ -34,6 +37,16 @@ LOOKS = 400
 
 logger = logging.getLogger("dspy_parallel")
 wall_seconds, cpu_seconds = time.perf_counter, time.thread_time
+
+
+def check_engine(engine: str) -> None:
+    """Refuse an unknown engine.
+
+    Raises:
+        UnknownEngineError: If it is none of `"auto"`, `"loop"`, `"thread"`.
+    """
+    if engine not in ENGINES:
+        raise UnknownEngineError(f"engine={engine!r} is not known. Choose one of {', '.join(map(repr, ENGINES))}.")
 
 
 @dataclass(eq=False)

@@ -13,19 +13,12 @@ from typing import Any
 
 import pytest
 
-from dspy_parallel.bridge import (
-    ON_LOOP,
-    PINNED_TO_LOOP,
-    Job,
-    Placement,
-    TaskPool,
-    await_,
-    call_in_thread,
-    placement,
-    start,
-)
-from dspy_parallel.bridge.loop_monitor import LOOK_SECONDS, LoopMonitor
+from dspy_parallel import placement
+from dspy_parallel.bridge import await_, call_in_thread, start
 from dspy_parallel.errors import BlockingWarning
+from dspy_parallel.loop_monitor import LOOK_SECONDS, LoopMonitor
+from dspy_parallel.placement import ON_LOOP, PINNED_TO_LOOP, Placement
+from dspy_parallel.task_pool import Job, TaskPool
 
 SECOND = 40 * LOOK_SECONDS
 

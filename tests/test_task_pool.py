@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from dspy_parallel.bridge import PINNED_TO_LOOP, PINNED_TO_THREAD, Job, TaskPool, await_, task_pool
+from dspy_parallel import task_pool
+from dspy_parallel.bridge import await_
+from dspy_parallel.placement import PINNED_TO_LOOP, PINNED_TO_THREAD
+from dspy_parallel.task_pool import Job, TaskPool
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -30,7 +30,7 @@ LATE_SECONDS = 0.01
 _ASYNCIO = os.path.dirname(asyncio.__file__)
 _NOT_USER_CODE = (
     "<frozen",
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+    os.path.dirname(os.path.abspath(__file__)),
     *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
 )
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
-from .caller_thread import CallingThread, calling_thread
-from .engines import needs_thread, start
-from .kernel import StoppedProgram
-from .mailbox import Mailbox
+from .bridge.caller_thread import CallingThread, calling_thread
+from .bridge.engines import needs_thread, start
+from .bridge.kernel import StoppedProgram
+from .bridge.mailbox import Mailbox
+from .bridge.start_pace import SECONDS_PER_TURN
+from .bridge.thread_program import ThreadProgram, begin_in_thread
 from .placement import Placement
-from .start_pace import SECONDS_PER_TURN
-from .thread_program import ThreadProgram, begin_in_thread
 
 __all__ = ["Job", "TaskPool"]
 
