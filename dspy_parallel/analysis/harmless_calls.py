@@ -26,6 +26,7 @@ import difflib
 import enum
 import fractions
 import functools
+import gc
 import hashlib
 import heapq
 import hmac
@@ -72,6 +73,7 @@ from .trusted_types import CONTAINERS, RECORDS, SCALARS, VALUES, unpatched
 __all__ = [
     "CALLERS",
     "DATA_TYPES",
+    "LAZY",
     "Kind",
     "changes_environment",
     "is_a",
@@ -100,19 +102,20 @@ DATA_TYPES = frozenset(
         *SCALARS,
         *(cls for cls in VALUES if not issubclass(cls, pathlib.PurePath)),
         *(decimal.Decimal, fractions.Fraction, random.Random, io.StringIO, io.BytesIO, *_HASH, hmac.HMAC),
-        *(
-            bytearray,
-            memoryview,
-            itertools.count,
-            itertools.cycle,
-            type({}.keys()),
-            type({}.values()),
-            type({}.items()),
-        ),
-        *(map, filter, zip, enumerate, reversed, itertools.chain, types.MappingProxyType, types.GenericAlias),
+        *(bytearray, memoryview, itertools.count, type({}.keys()), type({}.values()), type({}.items())),
+        types.GenericAlias,
     )
 )
 """Types whose methods neither block nor call anything but what they are given."""
+
+_ITERABLES: tuple[Any, ...] = ([], (), "", {}, set(), range(0))
+LAZY = frozenset(
+    [
+        *(map, filter, zip, enumerate, reversed, types.MappingProxyType, itertools.chain, itertools.cycle),
+        *(itertools.islice, *(type(iter(each)) for each in _ITERABLES)),
+    ]
+)
+"""Likewise, but items come from what was given when the instance was made, which is in it."""
 
 _FACTORIES = (None, list, dict, set, int, str, float, bool, tuple, collections.Counter, collections.deque)
 
@@ -130,8 +133,8 @@ def is_data(*values: Any) -> bool:
         if id(value) in seen:
             continue
         seen.add(id(value))
-        if cls in RECORDS:
-            todo.append(value._store)
+        if cls in RECORDS or cls in LAZY:
+            todo += [value._store] if cls in RECORDS else gc.get_referents(value)
             continue
         if cls not in CONTAINERS or (cls is collections.defaultdict and value.default_factory not in _FACTORIES):
             return False
@@ -178,7 +181,8 @@ _FUNCTIONS: dict[int, Any] = {
     id(function): function
     for function in (
         *(f for name, f in vars(builtins).items() if callable(f) and name not in _NOT_BUILTINS and name[0] != "_"),
-        *_public(math, cmath, statistics, string, textwrap, copy, base64, binascii, html, itertools, heapq),
+        *_public(math, cmath, statistics, textwrap, base64, binascii, html, itertools, heapq),
+        *_public(string, copy, without=("Formatter", "replace")),
         *_public(operator, without=("attrgetter", "methodcaller")),
         *_public(bisect, unicodedata, collections, re, colorsys, struct, secrets, urllib.parse, decimal, fractions),
         *_public(hashlib, without=("file_digest",)),
@@ -187,7 +191,8 @@ _FUNCTIONS: dict[int, Any] = {
         *(uuid.UUID, uuid.uuid3, uuid.uuid4, uuid.uuid5),
         *_public(random, without=("SystemRandom",)),
         *_public(dataclasses, without=("dataclass", "make_dataclass")),
-        *_public(difflib, pprint, hmac),
+        *_public(difflib, hmac),
+        *(pprint.pformat, pprint.saferepr, pprint.isreadable),
         *(json.loads, json.dumps, json.JSONDecodeError, ast.literal_eval, io.StringIO, io.BytesIO),
         *(functools.reduce, functools.cmp_to_key, functools.partial, functools.wraps, functools.update_wrapper),
         *(functools.total_ordering, types.SimpleNamespace, types.MappingProxyType, bytearray, memoryview),
@@ -217,7 +222,6 @@ _METHODS: dict[Any, frozenset[str] | None] = {
     json.JSONEncoder: frozenset(["encode"]),
     json.JSONDecoder: frozenset(["decode", "raw_decode"]),
     difflib.SequenceMatcher: None,
-    string.Formatter: None,
     BaseException: None,
     object: None,
     type: None,
@@ -258,11 +262,10 @@ def is_harmless_function(function: Any, owner: type | None = None) -> bool:
         if is_a(found, types.ModuleType) or found is None:
             return False
         kind = found if is_a(found, type) else type(found)
-        return kind in DATA_TYPES or kind in CONTAINERS or _is_method_known(kind, function.__name__)
+        return is_data_class(kind) or _is_method_known(kind, function.__name__)
     if cls in (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType):
-        return function.__objclass__ in DATA_TYPES | CONTAINERS or _is_method_known(
-            function.__objclass__, function.__name__
-        )
+        kind = function.__objclass__
+        return is_data_class(kind) or _is_method_known(kind, function.__name__)
     if cls is functools._lru_cache_wrapper:
         return id(function.__wrapped__) in _FUNCTIONS
     name = read(function, "__name__")
@@ -290,7 +293,7 @@ def _is_method_known(cls: type, name: str) -> bool:
 
 def is_harmless_class(cls: type) -> bool:
     """Whether making an instance, and what is done with it by the functions known here, needs no thread."""
-    if cls in DATA_TYPES or cls in CONTAINERS or cls in RECORDS or id(cls) in _FUNCTIONS:
+    if is_data_class(cls) or id(cls) in _FUNCTIONS:
         return cls.__name__ not in _UNSAFE_CLASS_NAMES
     if issubclass(cls, pathlib.PurePath):
         return package_of(cls) == "pathlib"
@@ -299,7 +302,7 @@ def is_harmless_class(cls: type) -> bool:
 
 def is_data_class(cls: type) -> bool:
     """Whether instances count as data."""
-    return cls in DATA_TYPES or cls in CONTAINERS or cls in RECORDS
+    return cls in DATA_TYPES or cls in LAZY or cls in CONTAINERS or cls in RECORDS
 
 
 _NAMED = (

@@ -7,6 +7,7 @@ the code of functions. It refers to no instance, and holds for other instances o
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import types
 import typing
@@ -16,7 +17,7 @@ from typing import Any
 
 import dspy
 
-from .harmless_calls import DATA_TYPES, is_data, is_data_class
+from .harmless_calls import DATA_TYPES, LAZY, is_data, is_data_class
 from .log_listeners import is_heard_by_nobody
 from .trusted_types import CONTAINERS, RECORDS, SCALARS, is_known, is_limit
 
@@ -143,6 +144,8 @@ def _parts_of(value: Any) -> dict[Any, Any]:
         return {"__func__": value.__func__, "__self__": value.__self__}
     if cls is functools.partial:
         return {"func": value.func, "args": value.args, "keywords": value.keywords}
+    if cls in LAZY:
+        return dict(enumerate(gc.get_referents(value)))
     if cls in RECORDS:
         return {"_store": value._store}
     if cls in CONTAINERS:

@@ -16,7 +16,7 @@ from typing import Any
 
 from .abstract_values import NOTHING, ONLY_DATA, Closure, Instance, Value
 from .def_use import parameters_of
-from .harmless_calls import Kind, is_data_class
+from .harmless_calls import LAZY, Kind, is_data_class
 from .held_values import LEAF, MISSING, Held, Holdings
 from .source import lambda_of, source_of
 
@@ -254,11 +254,13 @@ class Reach:
                 found |= self._contents(part, depth + 1)
             else:
                 found.add(part)
+        callers = found if box.cls in LAZY else NOTHING
         if isinstance(box.value, dict) and (factory := getattr(box.value, "default_factory", None)) is not None:
-            constant = self.holdings.constant(factory)
-            if constant is not LEAF:
-                found.add(constant)
-        return frozenset(found)
+            callers = self.constant(factory) - ONLY_DATA
+        # Whoever looks for an item may have it made.
+        given = Arguments([], {}, ONLY_DATA | found)
+        none: Any = None
+        return self.call(none, frozenset(callers), given, None, "what makes an item") | found
 
     def constant(self, value: Any) -> Value:
         """What is known of a value that is found in a class."""

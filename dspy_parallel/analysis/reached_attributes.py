@@ -43,10 +43,11 @@ _FUNCTIONS = (
     *(types.MethodWrapperType, types.ClassMethodDescriptorType),
 )
 _DUNDERS_READ = frozenset(["__name__", "__qualname__", "__doc__", "__class__", "__len__", "__contains__", "__module__"])
+_OTHER_CLASSES = frozenset(["__mro__", "mro", "__bases__", "__base__", "__subclasses__"])
 _NOT_OPERATORS = frozenset(
     [
         *("__init__", "__new__", "__post_init__", "__init_subclass__", "__class_getitem__", "__call__", "__set_name__"),
-        *("__getattr__", "__getattribute__", "__setattr__", "__enter__", "__exit__", "__getstate__", "__setstate__"),
+        *("__getattr__", "__getattribute__", "__setattr__", "__enter__", "__exit__"),
         *("__aenter__", "__aexit__", "__aiter__", "__anext__", "__del__", "__dir__", "__annotate__"),
     ]
 )
@@ -129,7 +130,7 @@ def attribute(reach: Reach, frame: Frame, atom: Any, name: str, node: Any, text:
         reach.need(frame, node, "unread", f"what {text} is, is not known")
         return frozenset([UNKNOWN])
     if isinstance(atom, (Closure, Bound, Partial)):
-        return ONLY_DATA | (frozenset([atom]) if name == "__wrapped__" else NOTHING)
+        return ONLY_DATA | (NOTHING if name in _DUNDERS_READ else frozenset([atom]))  # `__call__`, `__func__`
     if isinstance(atom, SuperOf):
         return _attribute_of_super(reach, frame, atom, name, node)
     if isinstance(atom, Instance):
@@ -163,12 +164,16 @@ def _attribute_of_class(reach: Reach, frame: Frame, atom: Held, name: str, node:
         return reach.need(frame, node, "unread", f"the metaclass of {cls.__qualname__} is not known")
     if is_a(cls, enum.EnumMeta) and name in cls.__members__:
         return reach.constant(cls.__members__[name])
+    if is_a(cls, enum.EnumMeta) and name == "__members__":
+        return ONLY_DATA.union(*map(reach.constant, cls.__members__.values()))
     if is_data_class(cls):
         return reach.constant(getattr(cls, name)) if hasattr(cls, name) else NOTHING
     if issubclass(cls, dspy.Signature):
         atom.is_same = True
     base, found = reach.holdings.of_class(cls, name)
     stored = frozenset(reach.stores.get(("class", cls, name), ()))
+    if name in _OTHER_CLASSES:
+        return reach.need(frame, node, "unread", f"{text} is not known")
     if base is None or base is type:
         return stored | ONLY_DATA if hasattr(type(cls), name) or name.startswith("__") else stored
     if is_a(found, staticmethod):
@@ -191,6 +196,8 @@ def _is_plain_attribute(value: Any) -> bool:
 def _attribute_of_instance(reach: Reach, frame: Frame, atom: Any, cls: type, name: str, node: Any, text: str) -> Value:
     if issubclass(cls, threading.local):
         return reach.need(frame, node, "thread", f"{text} depends on its thread")
+    if name == "__class__" and reach.holdings.of_class(cls, name)[0] is object:
+        return reach.constant(cls)
     if name == "__dict__" or is_hidden(name):
         base, found = reach.holdings.of_class(cls, name)
         if base is None or not is_a(unpatched(found), types.FunctionType):
@@ -289,6 +296,8 @@ def assign_attribute(reach: Reach, frame: Frame, atom: Any, name: str, value: Va
             _call_method(reach, frame, held, frozenset([atom]), base, Arguments([value]), node)
         elif base is not None and hasattr(type(found), "__set__") and not is_a(found, _SLOTS):
             reach.need(frame, node, "unread", f"{text} is not known")
+        if issubclass(cls, pydantic.BaseModel) and cls.model_config.get("validate_assignment"):
+            reach.use_type(frame, cls, node)
         dspy_calls.note_assignment(reach, frame, cls, name, value, node)
         reach.grow(reach.stored((cls, name)), value)
 
@@ -345,12 +354,12 @@ def _operators_of(cls: type) -> Iterator[tuple[str, Any, type]]:
     for base in cls.__mro__:
         if base not in CALLERS and (is_known(base) or is_known_type(base) or is_harmless_class(base)):
             continue
-        if not base.__flags__ & (1 << 9):
+        if base in CALLERS or not base.__flags__ & (1 << 9):
             yield "", None, base
             continue
         for name, value in vars(base).items():
             is_special = name.startswith("__") and name.endswith("__")
-            if name not in _NOT_OPERATORS if is_special else name in theirs:
+            if name not in _NOT_OPERATORS if is_special else name in theirs or name == "write":  # `print(file=...)`
                 if is_a(value, types.FunctionType) and not is_generated(name, value):
                     yield name, value, base
                 elif callable(value) and hasattr(type(value), "__get__") and not is_generated(name, value):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import builtins
 import contextvars
+import dataclasses
 import functools
 import inspect
 import logging
 import pathlib
 import sys
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -176,6 +178,8 @@ def call_function(
     is_local = definer is not None and "<locals>" in definer.__qualname__  # EnsembledProgram
     if is_code_of(function, "dspy", "dspy_parallel") and function.__name__ != "<lambda>" and not is_local:
         return dspy_calls.call_function(reach, frame, function, definer, arguments, node)
+    if inner is not None and is_code_of(function, "pydantic"):
+        return suspect(reach, frame, node, function)  # validate_call
     if is_code_of(function, "pydantic", "enum", "abc", "collections", "dataclasses", "typing"):
         return _call_known(reach, frame, function, arguments, node)
     if definer is not None and is_generated(function.__name__, function):
@@ -275,7 +279,7 @@ def call_method(
             known = reach.before_call(frame, atom, arguments, node, text)
             found |= _call_data(reach, frame, name, value, arguments, node) if known is None else known
             if name not in _METHOD_NAMES:
-                found |= call(reach, frame, value - ONLY_DATA, arguments, node, text)
+                found |= call(reach, frame, (value | reach.heap) - ONLY_DATA, arguments, node, text)
         else:
             found |= call(reach, frame, attribute(reach, frame, atom, name, node, text), arguments, node, text)
     return found
@@ -411,6 +415,20 @@ def _print(reach: Reach, frame: Frame, arguments: Arguments, node: Any) -> Value
     return _call_known(reach, frame, print, arguments, node)
 
 
+def _replace(reach: Reach, frame: Frame, arguments: Arguments, node: Any) -> Value:
+    """`dataclasses.replace()` calls the class."""
+    owners = arguments.positional[0] if arguments.positional else arguments.rest
+    classes = NOTHING.union(*(reach.constant(atom.cls) for atom in owners - ONLY_DATA if hasattr(atom, "cls")))
+    return call(reach, frame, classes, Arguments([], {}, ONLY_DATA | arguments.all), node, "this class")
+
+
+def _warn(reach: Reach, frame: Frame, arguments: Arguments, node: Any) -> Value:
+    shown = reach.global_of(vars(warnings), "showwarning") or NOTHING
+    if warnings.showwarning is not warnings._showwarning_orig:  # type: ignore[attr-defined]
+        call(reach, frame, shown, Arguments([], {}, ONLY_DATA), node, "warnings.showwarning")
+    return _call_known(reach, frame, warnings.warn, arguments, node)
+
+
 def _is_logger(value: Any) -> bool:
     return issubclass(type(value), (logging.Logger, logging.LoggerAdapter))
 
@@ -421,4 +439,7 @@ _SPECIAL: dict[int, Callable[[Reach, Frame, Arguments, Any], Value]] = {
     id(builtins.setattr): _set,
     id(logging.getLogger): _get_logger,
     id(builtins.print): _print,
+    id(object.__setattr__): _set,
+    id(dataclasses.replace): _replace,
+    id(original(unpatched(warnings.warn))): _warn,
 }

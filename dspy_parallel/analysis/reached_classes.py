@@ -70,6 +70,8 @@ def construct(reach: Reach, frame: Frame, held: Held, arguments: Arguments, node
         reach.need(frame, node, "blocks", f"{described(cls)}, which may read a file, may block")
     if issubclass(cls, pydantic.BaseModel):
         _validate(reach, frame, cls, everything, node)
+    elif "__pydantic_validator__" in vars(cls):
+        suspect(reach, frame, node, cls)  # Pydantic's kind of dataclass
     return owner
 
 
@@ -144,6 +146,7 @@ def use_type(reach: Reach, frame: Frame, hint: Any, node: Any) -> Value:
             fields[name] = info.annotation
             for note in info.metadata:
                 use_type(reach, frame, note, node)
+        for info in (*hint.model_fields.values(), *hint.__private_attributes__.values()):
             if info.default_factory is not None:
                 reach.call(frame, reach.constant(info.default_factory), Arguments(), node, "a default")
     for name, field in fields.items():

@@ -179,11 +179,9 @@ class _Reader:
 
     def caught(self, classes: Value) -> Value:
         """What an exception may be: of the user's own classes it has what was put into it."""
-        return frozenset(
-            self.reach.instance(atom.value)
-            for atom in classes
-            if is_a(getattr(atom, "value", None), type) and atom.value.__flags__ & (1 << 9)
-        )
+        found = [atom.value for atom in classes if is_a(getattr(atom, "value", None), type)]
+        made = {self.reach.instance(cls) for cls in found if cls.__flags__ & (1 << 9)}
+        return frozenset(made | {each for cls, each in self.reach.instances.items() if issubclass(cls, (*found,))})
 
     def do_Raise(self, node: ast.Raise) -> None:
         raised = self.value(node.exc)
@@ -356,9 +354,8 @@ class _Reader:
 
     def of_Compare(self, node: ast.Compare) -> Value:
         operands = NOTHING.union(self.value(node.left), *map(self.value, node.comparators))
-        if all(isinstance(each, (ast.Is, ast.IsNot)) for each in node.ops):
-            return ONLY_DATA
-        return self.operate(node, operands)
+        is_plain = all(isinstance(each, (ast.Is, ast.IsNot)) for each in node.ops)
+        return ONLY_DATA if is_plain else self.operate(node, operands)
 
     def of_IfExp(self, node: ast.IfExp) -> Value:
         self.operate(node.test, self.value(node.test))
@@ -382,7 +379,9 @@ class _Reader:
     def of_Dict(self, node: ast.Dict) -> Value:
         keys = NOTHING.union(*(self.value(key) for key in node.keys if key is not None))
         self.operate(node, keys)
-        return ONLY_DATA.union(keys, *map(self.value, node.values))
+        merged = NOTHING.union(*(self.value(v) for k, v in zip(node.keys, node.values, strict=True) if k is None))
+        keys |= call_method(self.reach, self.frame, merged - ONLY_DATA, "keys", Arguments(), node, "keys")
+        return ONLY_DATA.union(keys, self.items(node, merged), *map(self.value, node.values))
 
     def of_Starred(self, node: ast.Starred) -> Value:
         return self.items(node, self.value(node.value))
@@ -390,7 +389,8 @@ class _Reader:
     def of_Subscript(self, node: ast.Subscript) -> Value:
         owner, key = self.value(node.value), self.value(node.slice)
         if all(is_a(getattr(atom, "value", None), type) for atom in owner) and owner:
-            return owner  # list[str]
+            name, given = "__class_getitem__", Arguments([key])  # list[str]
+            return owner | call_method(self.reach, self.frame, owner, name, given, node, ast.unparse(node))
         found = self.operate(node, owner, key)
         return found | owner | (self.reach.heap if DATA in owner else NOTHING)
 

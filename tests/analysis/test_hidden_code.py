@@ -7,6 +7,7 @@ from __future__ import annotations
 import abc
 import builtins
 import collections
+import copy
 import dataclasses
 import datetime
 import enum
@@ -15,11 +16,14 @@ import itertools
 import json
 import logging
 import operator
+import pprint
 import queue
 import random
 import string
+import threading
 import types
 import typing
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -214,11 +218,103 @@ class Inherited(dict[str, Any]):
             return super().go()
 
 
+class Locked:
+    lock = threading.Lock()
+
+    @classmethod
+    def go(cls) -> Any:
+        return block()
+
+
+class Takes:
+    __class_getitem__ = classmethod(block)  # type: ignore[arg-type]
+
+
+class Writes:
+    write = block
+
+
+class Kept:
+    def __init__(self) -> None:
+        self.text = ""
+
+    __getstate__ = block
+
+
+class Restored(Kept):
+    __setstate__ = block
+
+    def __getstate__(self) -> Any:
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inner", Locked())
+
+
+@dataclasses.dataclass
+class Remade:
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        if self.text:
+            block()
+
+
+class Told(Exception):
+    def __str__(self) -> str:
+        return str(block())
+
+
+class Assigned(pydantic.BaseModel, validate_assignment=True):
+    text: str = ""
+    _made: Any = pydantic.PrivateAttr(default=None)
+
+    @pydantic.field_validator("text")
+    @classmethod
+    def checked(cls, value: str) -> Any:
+        return block()
+
+
+class Private(pydantic.BaseModel):
+    _made: Any = pydantic.PrivateAttr(default_factory=block)
+
+
+@pydantic.dataclasses.dataclass
+class CheckedToo:
+    text: str
+
+    @pydantic.field_validator("text")
+    @classmethod
+    def checked(cls, value: str) -> Any:
+        return block()
+
+
+@pydantic.validate_call
+def validated(q: str) -> Any:
+    return block()
+
+
+class Level(enum.Enum):
+    ONE = 1
+
+    def go(self) -> Any:
+        return block()
+
+
 predict = dspy.Predict("q -> a")
 dynamic, described, operated, searches, child = Dynamic(), Described(), Operated(), Searches(), Inherited.Child()
 calls, makes, draws, fills, zone, nameless = Calls(block), Makes(block), Draws(), Fills(), Zone(), Nameless()
 keys, missing, fails, guarded = Keys(), Missing(), dspy.Predict("q -> item: Checked"), Guarded()
 chained = collections.ChainMap(missing)
+kept, restored, remade, assigned, writes = Kept(), Restored(), Remade(), Assigned.model_construct(), Writes()
+grouped: dict[str, Any] = collections.defaultdict(lambda: [block()])
+mapped, numbered, cycled = map(block, range(9)), enumerate(map(block, range(9))), itertools.cycle(map(block, range(9)))
+zipped, linked, view = zip(filter(block, "ab")), itertools.chain(map(block, "ab")), types.MappingProxyType(missing)
 
 
 def matches(q: Any) -> Any:
@@ -269,7 +365,46 @@ def rebinds(q: Any) -> Any:
     return call(q)
 
 
+def holds_a_lock(q: Any) -> Any:
+    with locked.__class__.lock:
+        return predict(q=q)
+
+
+def hears(q: Any) -> Any:
+    try:
+        raise Told
+    except Exception as exc:
+        return f"{exc}"
+
+
+def assigns(q: Any) -> None:
+    assigned.text = q
+
+
+def hangs_on(q: Any) -> Any:
+    space = types.SimpleNamespace()
+    space.hook = block
+    return space.hook(q)
+
+
+def spreads(q: Any) -> Any:
+    return {**keys}
+
+
+def warns(q: Any) -> None:
+    warnings.warn(q, stacklevel=2)
+
+
+locked = Locked()
 PROGRAMS: list[Callable[[Any], Any]] = [
+    *(holds_a_lock, hears, assigns, hangs_on, spreads, lambda q: locked.__class__.go(), lambda q: locked.go.__call__()),
+    *(lambda q: Inherited.Child.__mro__[1].go(q), lambda q: Inherited.Parent.__subclasses__()[0]().go()),
+    *(lambda q: Level.__members__[q].go(), lambda q: Takes[q], lambda q: grouped[q], lambda q: next(mapped)),
+    *(lambda q: list(numbered), lambda q: [*cycled], lambda q: next(zipped), lambda q: next(linked), lambda q: view[q]),
+    *(lambda q: print(q, file=writes), lambda q: pprint.pprint(q, stream=writes), lambda q: copy.copy(kept)),
+    *(lambda q: copy.deepcopy(restored), lambda q: dataclasses.replace(remade, text=q), lambda q: Frozen().inner.go()),
+    *(lambda q: Private(), lambda q: CheckedToo(q), lambda q: validated(q)),
+    *(lambda q: string.Formatter().format("{0.described}", described),),
     *(matches, deletes, augments, sends, names_type, patches, updates, rebinds),
     *(lambda q: described.described, lambda q: described.dynamic.x, lambda q: described.guarded.x),
     *(lambda q: dynamic.x, lambda q: guarded.x, lambda q: hasattr(dynamic, "x"), lambda q: getattr(dynamic, "x" + q)),
@@ -304,6 +439,20 @@ PROGRAMS: list[Callable[[Any], Any]] = [
 @pytest.mark.parametrize("number", range(len(PROGRAMS)))
 def test_hidden_code_runs_in_a_thread_and_not_while_it_is_looked_for(number: int) -> None:
     assert engine_of(PROGRAMS[number]) == "thread"
+
+
+def test_whoever_shows_warnings_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "showwarning", warnings._showwarning_orig)  # type: ignore[attr-defined]
+    assert engine_of(warns) == "loop"
+    monkeypatch.setattr(warnings, "showwarning", block)
+    assert engine_of(warns) == "thread"
+
+
+rounds, counts = itertools.cycle(["one", "two"]), collections.defaultdict(int)
+
+
+def test_what_makes_items_of_data_alone_runs_on_the_loop() -> None:
+    assert engine_of(lambda q: (next(rounds), counts[q])) == "loop"
 
 
 # What changes
