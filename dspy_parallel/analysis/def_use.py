@@ -36,10 +36,7 @@ MUTATORS = frozenset(
 """Methods of builtin containers that change them."""
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
-_NOT_UNDERSTOOD = (
-    *(ast.Delete, ast.ClassDef),
-    *(ast.YieldFrom, ast.Await, ast.AsyncFor, ast.AsyncWith),
-)
+_NOT_UNDERSTOOD = (ast.Delete, ast.ClassDef, ast.YieldFrom, ast.Await, ast.AsyncFor, ast.AsyncWith)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 

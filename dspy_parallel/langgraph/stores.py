@@ -46,10 +46,7 @@ def _list(_: Callable[..., Any], saver: Any, args: tuple[Any, ...], kwargs: dict
     return iter(await_(at_home(getattr(saver, "loop", None), collect)))
 
 
-_SAVERS = (
-    "langgraph.checkpoint.sqlite.aio:AsyncSqliteSaver",
-    "langgraph.checkpoint.postgres.aio:AsyncPostgresSaver",
-)
+_SAVERS = ("langgraph.checkpoint.sqlite.aio:AsyncSqliteSaver", "langgraph.checkpoint.postgres.aio:AsyncPostgresSaver")
 _OPERATIONS = ("get", "search", "put", "delete", "list_namespaces", "batch")
 _access = in_thread("the store accesses a database")
 

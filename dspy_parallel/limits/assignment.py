@@ -34,10 +34,7 @@ class Settings:
     give_up_after: float = GIVE_UP_AFTER
 
     def __post_init__(self) -> None:
-        for name, value in (
-            ("max_in_flight", self.max_in_flight),
-            ("requests_per_minute", self.requests_per_minute),
-        ):
+        for name, value in (("max_in_flight", self.max_in_flight), ("requests_per_minute", self.requests_per_minute)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise LimitError(f"limit() got {name}={value!r}. Give a whole number from 1, or None for no limit.")
         if not self.give_up_after >= 0:
@@ -216,10 +213,7 @@ def limit(
 
 
 def limit_all(
-    *,
-    max_in_flight: int | None = None,
-    requests_per_minute: int | None = None,
-    give_up_after: float = GIVE_UP_AFTER,
+    *, max_in_flight: int | None = None, requests_per_minute: int | None = None, give_up_after: float = GIVE_UP_AFTER
 ) -> None:
     """Give every LM a limit that has none of its own; without arguments, take that away again.
 

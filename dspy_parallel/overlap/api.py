@@ -33,12 +33,7 @@ GRAPHS: list[Callable[..., EndedRun | None]] = []
 """For `explain()`: each runs a graph of its kind with what it is given, and returns None for anything else."""
 
 
-async def start(
-    fn: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    engine: Engine,
-) -> Any:
+async def start(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine) -> Any:
     """`programs.start()`, with a scout ahead."""
     from .runner import run_ahead
 

@@ -42,7 +42,5 @@ def _communicate(original: Callable[..., Any], process: Any, args: tuple[Any, ..
 
 
 register(
-    Seam("time:sleep", _sleep),
-    Seam("subprocess:Popen.wait", _wait),
-    Seam("subprocess:Popen.communicate", _communicate),
+    Seam("time:sleep", _sleep), Seam("subprocess:Popen.wait", _wait), Seam("subprocess:Popen.communicate", _communicate)
 )

@@ -31,10 +31,7 @@ def attribute(frame: Frame, owner: Any, name: str) -> Any:
         boxes = [*reachable([owner]), frame.interpreter.snapshot.location(name)]
         is_plain = frame.fiber.is_free(owner) and _is_scalar_of(owner, name)
         return frame.fiber.fork(
-            lambda fiber: get(frame.at(fiber), fiber.force(owner), name),
-            what,
-            boxes,
-            is_plain=is_plain,
+            lambda fiber: get(frame.at(fiber), fiber.force(owner), name), what, boxes, is_plain=is_plain
         )
     known = frame.force(owner)
     location = frame.interpreter.snapshot.location(name)

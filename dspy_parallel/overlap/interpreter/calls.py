@@ -372,13 +372,7 @@ def frame_of(frame: Frame, generator: Any, args: list[Any], kwargs: dict[str, An
     named = {name: adopt(value) for name, value in (generator.__kwdefaults__ or {}).items()}
     names = bind(source.node.args, defaults, named, args, kwargs)
     inner = Frame(
-        frame.interpreter,
-        frame.fiber,
-        names,
-        function=generator,
-        node=source.node,
-        caller=frame,
-        depth=frame.depth + 1,
+        frame.interpreter, frame.fiber, names, function=generator, node=source.node, caller=frame, depth=frame.depth + 1
     )
     inner.line = source.node.lineno
     return inner

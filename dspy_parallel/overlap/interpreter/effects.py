@@ -63,8 +63,7 @@ def of(frame: Frame, facts: Facts, *, yields: bool = False) -> Effects:
     frame.interpreter.snapshot.assigned |= facts.attributes_assigned
     names = facts.writes | {root for root, _ in facts.attributes_set if not is_object_of(frame, root, facts)}
     found = Effects(
-        attributes_read=set(facts.attributes_read),
-        attributes_set={name for _, name in facts.attributes_set},
+        attributes_read=set(facts.attributes_read), attributes_set={name for _, name in facts.attributes_set}
     )
     for name in names:
         add_named(frame, found, name, facts)

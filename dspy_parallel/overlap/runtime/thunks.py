@@ -50,18 +50,7 @@ class Pending:
         cause: The value that had to be there first; of several, the one that came last.
     """
 
-    __slots__ = (
-        "_value",
-        "_waiting",
-        "boxes",
-        "call",
-        "cause",
-        "done",
-        "is_plain",
-        "is_unknown",
-        "known_as",
-        "what",
-    )
+    __slots__ = ("_value", "_waiting", "boxes", "call", "cause", "done", "is_plain", "is_unknown", "known_as", "what")
 
     def __init__(self, what: str, boxes: Iterable[Any] = (), *, is_plain: bool = False) -> None:
         self.what = what
