@@ -341,7 +341,7 @@ def is_made_plainly(cls: type) -> bool:
         and cls.__dictoffset__ != 0
         and not any("__slots__" in vars(base) for base in cls.__mro__ if not is_known(base))
         and _is_of_python(cls)
-        and not _own(cls, lambda name: name in _ACCESS)
+        and not _own(cls, lambda name: name in _ACCESS or name == "__del__")
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import importlib
 import itertools
 import sys
@@ -198,6 +199,20 @@ class Inserted(Position):
         return [1].insert(self.row, 2)  # type: ignore[func-returns-value]
 
 
+class Ending:
+    def __init__(self) -> None:
+        self.text = "t"
+
+    def __del__(self) -> None:
+        RUN.append("__del__")
+
+
+class Ended(Base):
+    def forward(self, x: str) -> Any:
+        ending = Ending()
+        return self.a(x=x).y, self.b(x=ending.text).z
+
+
 class Schema(Base):
     def __init__(self) -> None:
         super().__init__()
@@ -230,6 +245,7 @@ def program(cls: Any, *, overlap: bool) -> Any:
         Repeated,
         Popped,
         Inserted,
+        Ended,
         Schema,
     ],
 )
@@ -239,6 +255,7 @@ def test_hooks_run_as_often_as_the_program_runs_them(cls: Any) -> None:
         RUN.clear()
         with dspy.context(lm=TimedLM(latency=always(0.0))):
             output = program(cls, overlap=overlap)(x="word")
+        gc.collect()
         seen.append((output, list(RUN)))
     assert seen[0] == seen[1]
 
