@@ -17,14 +17,18 @@ from __future__ import annotations
 import ast
 import sys
 import types
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import dspy
 from dspy.dsp.utils.settings import thread_local_overrides
 
 from ..analysis.def_use import MUTATORS, facts_of, parameters_of
+from ..analysis.harmless_calls import MAX_ITEMS
+from ..analysis.held_values import attributes_of
 from ..analysis.source import source_of
-from ..analysis.trusted_types import SCALARS
+from ..analysis.trusted_types import CONTAINERS, SCALARS, VALUES
 from .interpreter import effects, iterators, statements
 from .interpreter.forks import Completion, region
 from .interpreter.frame import Frame, Returned, reachable
@@ -53,7 +57,8 @@ class Relay:
         self._session = session
         self._function = function
         self._idle = self._last = 0
-        if function is not None and source_of(function).node is not None:
+        is_read = function is not None and source_of(function).node is not None
+        if is_read and _LOCALS.isdisjoint(function.__code__.co_names):  # type: ignore[union-attr]
             session.on_call = self._came_to
 
     def _came_to(self, call: Call) -> None:
@@ -67,9 +72,14 @@ class Relay:
             return
         lines = self._last, found.f_lineno or 0
         self._last = lines[1]
-        if call.partner is None:
+        if call.partner is not None:
+            return
+        names = dict(shown := found.f_locals)
+        if sys.version_info < (3, 13):
+            shown.clear()  # the frame keeps this dictionary, and with it what the program has deleted since
+        if not _may_end_unseen(names):
             overrides = thread_local_overrides.get()
-            self._session.loop.call_soon_threadsafe(self._go_on, call, lines, dict(found.f_locals), overrides)
+            self._session.loop.call_soon_threadsafe(self._go_on, call, lines, names, overrides)
 
     def _go_on(
         self, call: Call, lines: tuple[int, int], names: dict[str, Any], overrides: Any, turns: int = 2 * PATIENCE
@@ -94,6 +104,33 @@ class Relay:
         self.scout, before = after, len(session.calls)
         after.go()
         self._idle = 0 if any(each.is_issued for each in session.calls[before:]) else self._idle + 1
+
+
+_LOCALS = frozenset(["locals", "vars", "dir", "eval", "exec"])
+"""Before Python 3.13, who looks into a frame changes what these have returned there."""
+_KEPT_BY_OTHERS = (dspy.Module, dspy.BaseLM, type, types.FunctionType, types.ModuleType)
+
+
+def _may_end_unseen(names: dict[str, Any]) -> bool:
+    """Whether it would be noticed that a scout keeps these values alive: by `__del__`, `finally` or a weak reference.
+
+    With `lease = pool.get(); ...; del lease; pool.get()`, the program would wait for good.
+    """
+    todo, seen = list(names.values()), set[int]()
+    while todo and len(seen) <= MAX_ITEMS:
+        value = todo.pop()
+        cls = type(value)
+        if cls in SCALARS or cls in VALUES or id(value) in seen or issubclass(cls, _KEPT_BY_OTHERS):
+            continue
+        seen.add(id(value))
+        is_closed = cls.__module__ == "_io" and value.closed
+        if weakref.getweakrefcount(value) or (any("__del__" in vars(base) for base in cls.__mro__) and not is_closed):
+            return True
+        if cls in CONTAINERS:
+            todo += (*value, *value.values()) if isinstance(value, dict) else value
+        else:
+            todo += attributes_of(value).values()
+    return bool(todo)
 
 
 def _continuation(function: types.FunctionType, names: dict[str, Any], last: int, line: int) -> Continuation | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -68,6 +69,56 @@ def a_loop_behind_it(self: Any, x: str) -> Any:
         first = self.a(x=page).y
         found.append(self.b(x=first).y)
     return dspy.Prediction(found=found)
+
+
+class Lease:
+    def __del__(self) -> None:
+        LOG.append("given back")
+
+
+class Page:
+    """Has nothing of its own to say about its end."""
+
+
+@takes(2)
+def an_end_that_is_logged(self: Any, x: str) -> Any:
+    lease = [Lease()]
+    page = fetched(x)
+    one, two = self.a(x=page).y, self.b(x=page).y
+    del lease
+    LOG.append("after")
+    return dspy.Prediction(one=one, two=two)
+
+
+@takes(2)
+def an_end_that_is_watched(self: Any, x: str) -> Any:
+    page = Page()
+    watched = weakref.ref(page)
+    fetched(x)
+    one, two = self.a(x=x).y, self.b(x=x).y
+    del page
+    return dspy.Prediction(one=one, two=two, is_over=watched() is None)
+
+
+@takes(2)
+def a_generator_that_ends_with_it(self: Any, x: str) -> Any:
+    def lines() -> Any:
+        try:
+            yield x
+        finally:
+            LOG.append("closed")
+
+    given = lines()
+    page = fetched(next(given))
+    return dspy.Prediction(one=self.a(x=page).y, two=self.b(x=page).y)
+
+
+@takes(2)
+def its_variables_as_they_were(self: Any, x: str) -> Any:
+    given = locals()
+    page = fetched(x)
+    one = self.a(x=page).y
+    return dspy.Prediction(one=one, two=self.b(x=page).y, given=sorted(given))
 
 
 @takes(1)
