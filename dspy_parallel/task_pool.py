@@ -57,10 +57,7 @@ class TaskPool:
     """
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        limit: int,
-        on_done: Callable[[Any, Any, BaseException | None], None],
+        self, loop: asyncio.AbstractEventLoop, limit: int, on_done: Callable[[Any, Any, BaseException | None], None]
     ) -> None:
         self._loop = loop
         self._mailbox = Mailbox(loop)

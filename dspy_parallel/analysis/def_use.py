@@ -10,27 +10,9 @@ __all__ = ["MADE", "MUTATORS", "Facts", "Item", "facts_of", "parameters_of", "ro
 
 MUTATORS = frozenset(
     [
-        "append",
-        "appendleft",
-        "extend",
-        "extendleft",
-        "insert",
-        "pop",
-        "popleft",
-        "popitem",
-        "remove",
-        "discard",
-        "clear",
-        "update",
-        "setdefault",
-        "add",
-        "sort",
-        "reverse",
-        "rotate",
-        "subtract",
-        "difference_update",
-        "intersection_update",
-        "symmetric_difference_update",
+        *("append", "appendleft", "extend", "extendleft", "insert", "pop", "popleft", "popitem", "remove"),
+        *("discard", "clear", "update", "setdefault", "add", "sort", "reverse", "rotate", "subtract"),
+        *("difference_update", "intersection_update", "symmetric_difference_update"),
     ]
 )
 """Methods of builtin containers that change them."""

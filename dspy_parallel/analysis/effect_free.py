@@ -383,7 +383,7 @@ _ITERATORS = _by_identity(
         itertools.islice,
         itertools.zip_longest,
         *ARRANGERS,
-    ),
+    )
 )
 _STRUCTURAL = _by_identity(
     *(list, tuple, dict, range, len, set, any, all, next, getattr, hasattr, super, type),
