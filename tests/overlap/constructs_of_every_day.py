@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import enum
 import hashlib
 import json
 import logging
@@ -374,3 +375,30 @@ def code_that_is_parsed(self: Any, x: str) -> Any:
             continue
         names += [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     return dspy.Prediction(y=self.a(x=f"{names}").y, z=self.b(x=x).y)
+
+
+class Mood(enum.Enum):
+    """What a reply is."""
+
+    GOOD = "good"
+    BAD = ["bad", "worse"]  # noqa: RUF012 - a member, not a default
+
+
+class Level(str, enum.Enum):
+    LOW = "low"
+    HIGH = "high"
+
+
+class Graded(dspy.Signature):
+    """Grade it."""
+
+    x: str = dspy.InputField()
+    level: Level = dspy.OutputField()
+
+
+@construct(2, 7)
+def names_and_values_of_enums(self: Any, x: str) -> Any:
+    grade = dspy.Predict(Graded)
+    found = [self.a(x=f"{each.name} {each.value}").y for each in Mood]
+    graded = [self.b(x=grade(x=word).level.value).y for word in (x, "owl", "tea")]
+    return dspy.Prediction(y=found, z=graded, w=[self.a(x=Level.HIGH.value).y, self.b(x=Mood["GOOD"].name).y])

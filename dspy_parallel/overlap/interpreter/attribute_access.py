@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 import itertools
 import random
@@ -132,6 +133,8 @@ def _of_instance(frame: Frame, owner: Any, name: str) -> Any:
         return method
     if cls in LOGGERS and isinstance(static, types.FunctionType):
         return types.MethodType(static, owner)
+    if name in ("name", "value") and issubclass(cls, enum.Enum) and _definer(cls, name) is enum.Enum:
+        return frame.interpreter.snapshot.adopt(vars(owner)[f"_{name}_"])
     if isinstance(static, property):
         if static.fget is not None and not isinstance(owner, dspy.Predict) and not is_known(_definer(cls, name)):
             return frame.enter(static.fget, (owner,), {})

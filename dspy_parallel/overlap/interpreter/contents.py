@@ -38,7 +38,7 @@ def item_of(frame: Frame, container: Any, index: Any) -> Any:
     return found
 
 
-_WITH_ITEMS = frozenset((*effect_free.CONTAINERS, str, bytes, range, re.Match))
+_WITH_ITEMS = frozenset((*effect_free.CONTAINERS, str, bytes, range, re.Match, enum.EnumMeta))
 
 
 def keys_to_compare(table: dict[Any, Any]) -> list[Any]:
