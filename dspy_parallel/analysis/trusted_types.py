@@ -377,7 +377,7 @@ def _methods_of(hint: Any, seen: set[int]) -> Iterable[tuple[str, Any]]:
     if not isinstance(hint, type) or is_known(hint):
         return
     for base in hint.__mro__:
-        if not is_known(base):
+        if not (is_known(base) or is_from(base, "pathlib")):  # what it does to files is the main line's business
             yield from (item for item in vars(base).items() if callable(item[1]) or type(item[1]) in _METHODS)
     annotations = getattr(hint, "__annotations__", {})
     fields = dict[str, Any](annotations) if isinstance(annotations, dict) else {}

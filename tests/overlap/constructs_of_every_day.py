@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.parse
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import dspy
@@ -402,3 +403,14 @@ def names_and_values_of_enums(self: Any, x: str) -> Any:
     found = [self.a(x=f"{each.name} {each.value}").y for each in Mood]
     graded = [self.b(x=grade(x=word).level.value).y for word in (x, "owl", "tea")]
     return dspy.Prediction(y=found, z=graded, w=[self.a(x=Level.HIGH.value).y, self.b(x=Mood["GOOD"].name).y])
+
+
+@construct(2, 3)
+def methods_that_paths_have_too(self: Any, x: str) -> Any:
+    """`Path` is imported here, whose `replace()` moves a file."""
+    found = []
+    for word in (x, "owl", "tea"):
+        text = self.a(x=word).y
+        parts = [part.replace("-", "") for part in text.split("\n")]
+        found.append(self.b(x=parts[0].replace("_", " ")).y)
+    return dspy.Prediction(y=found, path=Path("a").name)
