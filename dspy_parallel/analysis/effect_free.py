@@ -86,6 +86,7 @@ __all__ = [
     "is_reader_of_model",
     "is_silent",
     "is_structural",
+    "is_validator_of_model",
     "original",
     "takes_all",
 ]
@@ -328,6 +329,12 @@ def is_reader_of_model(method: types.MethodType) -> bool:
     return (
         is_code_of(function, "pydantic") and function.__name__ in _READERS_OF_MODELS and is_box(type(method.__self__))
     )
+
+
+def is_validator_of_model(method: types.MethodType) -> bool:
+    """Whether it is a class method of Pydantic's that makes a model of data."""
+    function: Any = method.__func__
+    return is_code_of(function, "pydantic") and function.__name__ in ("model_validate", "model_validate_json")
 
 
 def is_builtin(cls: type) -> bool:

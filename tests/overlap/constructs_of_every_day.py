@@ -414,3 +414,19 @@ def methods_that_paths_have_too(self: Any, x: str) -> Any:
         parts = [part.replace("-", "") for part in text.split("\n")]
         found.append(self.b(x=parts[0].replace("_", " ")).y)
     return dspy.Prediction(y=found, path=Path("a").name)
+
+
+class Line(pydantic.BaseModel):
+    text: str
+    number: int = 1
+
+
+@construct(2, 5)
+def models_of_what_is_said(self: Any, x: str) -> Any:
+    lines = [Line.model_validate({"text": self.a(x=f"{x}{i}").y, "number": f"{i}"}) for i in range(3)]
+    for i in range(2):
+        try:
+            lines.append(Line.model_validate_json(f'{{"text": "{self.a(x=f"{i}").y}", "number": {i}.5}}'))
+        except pydantic.ValidationError as error:
+            lines.append(Line(text=f"{error.error_count()}"))
+    return dspy.Prediction(y=[self.b(x=each.text).y for each in lines])

@@ -491,3 +491,28 @@ class ValidatorsWithEffects(Base):
     def forward(self, x):
         first = self.find(x=x).found
         return dspy.Prediction(y=[first[0].name, self.a(x="1").y, self.b(x="2").y])
+
+
+@program.stops("making a NotedItem may have effects")
+def validator_with_effects_of_data(self, x):
+    first = NotedItem.model_validate({"name": self.c(x=x).y})
+    return dspy.Prediction(y=[first.name, self.a(x=f"{LOG}").y, self.b(x="2").y])
+
+
+class Reader(pydantic.BaseModel):
+    text: str
+
+    @property
+    def name(self):
+        LOG.append("read")
+        return self.text
+
+
+class ReadItem(pydantic.BaseModel):
+    name: str
+
+
+@program.stops("a model is made of another one's attributes")
+def model_of_another_one(self, x):
+    read = ReadItem.model_validate(Reader(text=self.c(x=x).y), from_attributes=True)
+    return dspy.Prediction(y=[read.name, self.a(x=f"{LOG}").y, self.b(x="2").y])

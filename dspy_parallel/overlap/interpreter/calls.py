@@ -226,6 +226,8 @@ def _method(frame: Frame, method: types.MethodType, args: list[Any], kwargs: dic
         return builtin_calls.reading(frame, owner, function.__name__, args)
     if effect_free.is_reader_of_model(method):
         return _read(frame, method, args, kwargs)
+    if effect_free.is_validator_of_model(method):
+        return _made(frame, owner, method, args, kwargs)
     if isinstance(owner, NOT_STATE) and not isinstance(owner, dspy.Predict):
         raise BailOut(f"`{function.__name__}` of {type(owner).__qualname__} is not followed")
     if isinstance(owner, dspy.Module) and function in (dspy.Module.__call__, dspy.Predict.__call__):
@@ -263,19 +265,26 @@ def _instance(frame: Frame, cls: type, args: list[Any], kwargs: dict[str, Any]) 
         if isinstance(init, types.FunctionType):
             frame.enter(init, [made, *args], kwargs)
         return made
+    if (cls in effect_free.RECORDS and not args) or cls is functools.partial:
+        return cls(*args, **kwargs)
+    return _made(frame, cls, cls, args, kwargs)
+
+
+def _made(frame: Frame, cls: Any, maker: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """An instance of a class whose making has no effects: of its arguments, or of what Pydantic is to check."""
     is_known_to_be = effect_free.is_pure_class(cls) or effects.is_model_made_quietly(frame, cls)
     if not is_known_to_be and effect_free.declared(cls) != "pure":
         raise BailOut(f"making a {cls.__qualname__} may have effects")
-    if (cls in effect_free.RECORDS and not args) or cls is functools.partial:
-        return cls(*args, **kwargs)
 
     def make(*values: Any) -> Any:
         if issubclass(cls, (enum.Enum, pydantic.BaseModel)):
             check_plain(*values, only_data=True)
         if issubclass(cls, enum.Enum) and (len(values) != 1 or values[0] not in [each.value for each in cls]):
             raise BailOut(f"there is no such {cls.__qualname__}")
+        if maker is not cls and any(issubclass(type(value), pydantic.BaseModel) for value in values):
+            raise BailOut("a model is made of another one's attributes")
         return frame.interpreter.snapshot.own(
-            raising(cls, *values[: len(args)], **dict(zip(kwargs, values[len(args) :], strict=True)))
+            raising(maker, *values[: len(args)], **dict(zip(kwargs, values[len(args) :], strict=True)))
         )
 
     return frame.lift(f"a {cls.__qualname__}", make, *args, *kwargs.values())

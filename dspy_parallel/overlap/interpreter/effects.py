@@ -284,6 +284,8 @@ def of_callee(frame: Frame, callee: Any, first: Any = UNKNOWN) -> Effects:
     if isinstance(callee, types.MethodType) and isinstance(callee.__func__, types.FunctionType):
         if effect_free.is_reader_of_model(callee):
             return Effects()
+        if effect_free.is_validator_of_model(callee):
+            return of_callee(frame, callee.__self__)
         if callee.__func__ is dspy.Module.__init__:
             return Effects()
         if str(callee.__func__.__module__).startswith("dspy."):
