@@ -260,6 +260,7 @@ def _is_pure_model(cls: Any) -> bool:
         and is_plain(cls)
         and cls.__init__ is pydantic.BaseModel.__init__
         and not has_own
+        and not cls.model_config.get("from_attributes")
         and not _overrides(cls, "model_post_init")
         and not _overrides(cls, "__new__")
         and all(is_pure_field(info) for info in cls.model_fields.values())

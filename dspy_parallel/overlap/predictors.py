@@ -106,9 +106,10 @@ def _why_not_lm(lm: Any) -> str | None:
 def why_not_reply(frame: Frame, signature: Any) -> str | None:
     """Why a predictor with this signature may not be called ahead of its turn; None if it may."""
     for info in signature.output_fields.values():
-        for cls in _classes(info.annotation, set()):
-            if not effects.is_made_quietly(frame, cls):
-                return f"making a {cls.__qualname__} from a reply may have effects (declare it @pure)"
+        for part in effects.asked_for(info.annotation, set()):
+            if not effects.is_made_quietly(frame, part):
+                name = getattr(part, "__qualname__", type(part).__qualname__)
+                return f"making a {name} from a reply may have effects (declare it @pure)"
     for info in signature.fields.values():
         for cls in _models(info.annotation, set()):
             if effect_free.declared(cls) != "pure" and not all(effects.are_none(frame, each) for each in _hooks(cls)):
@@ -133,20 +134,6 @@ def _hooks(cls: Any) -> list[Any]:
     names = ("__get_pydantic_json_schema__", "__get_pydantic_core_schema__", "model_json_schema")
     own = [vars(base).get(name) for base in cls.__mro__ if not is_known(base) for name in names]
     return [each for each in (*notes, *own) if each is not None and not isinstance(each, dict)]
-
-
-def _classes(hint: Any, seen: set[Any]) -> Iterator[type]:
-    """The classes of the user's in a type."""
-    if isinstance(hint, type) and typing.get_origin(hint) is None:
-        if hint in seen or effect_free.is_pure_type(hint):
-            return
-        seen.add(hint)
-        yield hint
-        if issubclass(hint, pydantic.BaseModel):
-            for info in hint.model_fields.values():
-                yield from _classes(info.annotation, seen)
-    for part in typing.get_args(hint):
-        yield from _classes(part, seen)
 
 
 def _definer(cls: type, name: str) -> type:

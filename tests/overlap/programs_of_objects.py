@@ -9,6 +9,7 @@ import logging
 import operator
 import re
 import typing
+from typing import Annotated
 
 import dspy
 import pydantic
@@ -512,7 +513,60 @@ class ReadItem(pydantic.BaseModel):
     name: str
 
 
-@program.stops("a model is made of another one's attributes")
+@program.stops("is not understood")
 def model_of_another_one(self, x):
     read = ReadItem.model_validate(Reader(text=self.c(x=x).y), from_attributes=True)
     return dspy.Prediction(y=[read.name, self.a(x=f"{LOG}").y, self.b(x="2").y])
+
+
+class Chapter(pydantic.BaseModel):
+    items: list[NotedItem] = []
+
+
+@program.stops("making a Chapter may have effects")
+def validator_of_a_field_with_effects(self, x):
+    first = Chapter(items=[{"name": self.c(x=x).y}])
+    return dspy.Prediction(y=[first.items[0].name, self.a(x=f"{LOG}").y, self.b(x="2").y])
+
+
+def noted(value):
+    LOG.append(value)
+    return value
+
+
+class Labelled(pydantic.BaseModel):
+    names: list[Annotated[str, pydantic.AfterValidator(noted)]] | None = None
+    label: Annotated[str, pydantic.AfterValidator(str.strip), pydantic.Field(max_length=99)] = ""
+
+
+class FindLabelled(dspy.Signature):
+    x: str = dspy.InputField()
+    found: Labelled = dspy.OutputField()
+
+
+@program.stops("making a AfterValidator from a reply may have effects")
+class ValidatorInAnAnnotation(Base):
+    def setup(self):
+        self.find = dspy.Predict(FindLabelled)
+
+    def forward(self, x):
+        return dspy.Prediction(y=[self.find(x=f"{x}{i}").found.names for i in range(2)])
+
+
+class Titled(pydantic.BaseModel):
+    title: Annotated[str, pydantic.AfterValidator(str.title), pydantic.Field(max_length=99)]
+    parts: list[Annotated[str, pydantic.StringConstraints(strip_whitespace=True)]] = pydantic.Field(max_length=99)
+
+
+class FindTitled(dspy.Signature):
+    x: str = dspy.InputField()
+    found: Titled = dspy.OutputField()
+
+
+@program
+class AnnotationsWithoutEffects(Base):
+    def setup(self):
+        self.find = dspy.Predict(FindTitled)
+
+    def forward(self, x):
+        return dspy.Prediction(y=[self.find(x=f"{x}{i}").found.title for i in range(2)])

@@ -226,7 +226,7 @@ def _method(frame: Frame, method: types.MethodType, args: list[Any], kwargs: dic
         return builtin_calls.reading(frame, owner, function.__name__, args)
     if effect_free.is_reader_of_model(method):
         return _read(frame, method, args, kwargs)
-    if effect_free.is_validator_of_model(method):
+    if effect_free.is_validator_of_model(method) and not kwargs:
         return _made(frame, owner, method, args, kwargs)
     if isinstance(owner, NOT_STATE) and not isinstance(owner, dspy.Predict):
         raise BailOut(f"`{function.__name__}` of {type(owner).__qualname__} is not followed")
@@ -281,8 +281,6 @@ def _made(frame: Frame, cls: Any, maker: Any, args: list[Any], kwargs: dict[str,
             check_plain(*values, only_data=True)
         if issubclass(cls, enum.Enum) and (len(values) != 1 or values[0] not in [each.value for each in cls]):
             raise BailOut(f"there is no such {cls.__qualname__}")
-        if maker is not cls and any(issubclass(type(value), pydantic.BaseModel) for value in values):
-            raise BailOut("a model is made of another one's attributes")
         return frame.interpreter.snapshot.own(
             raising(maker, *values[: len(args)], **dict(zip(kwargs, values[len(args) :], strict=True)))
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import functools
 import inspect
 import os
@@ -14,18 +15,29 @@ import random
 import sys
 import types
 import typing
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import dspy
 import pydantic
+from pydantic.fields import FieldInfo
 
 from ...analysis import effect_free, searches
 from ...analysis.def_use import MUTATORS, Facts, facts_of, parameters_of
 from ...analysis.managers import LOCKS, generator_of, methods_of_manager, sets_context
 from ...analysis.source import source_of
 from ...analysis.third_party_loggers import is_logger, logger_made, why_heard
-from ...analysis.trusted_types import is_code_of, is_known, is_made_plainly, is_model, is_plain
+from ...analysis.trusted_types import (
+    SCALARS,
+    is_code_of,
+    is_dataclass,
+    is_known,
+    is_limit,
+    is_made_plainly,
+    is_model,
+    is_plain,
+)
 from ..runtime.thunks import Pending
 from .call_targets import (
     UNKNOWN,
@@ -47,6 +59,7 @@ from .written_containers import add_attribute, add_named, are_fresh, is_object_o
 __all__ = [
     "Effects",
     "are_none",
+    "asked_for",
     "is_made_quietly",
     "is_model_made_quietly",
     "of",
@@ -201,6 +214,8 @@ def _of_call(frame: Frame, call: ast.Call, facts: Facts) -> Effects:
         for callee in callees:
             if callee is next and not isinstance(call.args[0], (ast.GeneratorExp, ast.Call)):
                 return Effects(f"`{ast.unparse(call)}` changes what it is given")
+            if call.keywords and type(callee) is types.MethodType and effect_free.is_validator_of_model(callee):
+                return Effects(f"`{ast.unparse(call.func)}()` with options may read attributes")
             inner = of_callee(frame, callee, first)
             found.include(replace(inner, parameters=set()))
             for name in inner.parameters:
@@ -299,43 +314,86 @@ def of_callee(frame: Frame, callee: Any, first: Any = UNKNOWN) -> Effects:
     return Effects(f"{name_of(callee)} may have effects")
 
 
-def is_made_quietly(frame: Frame, cls: type) -> bool:
-    """Whether making an instance from a reply, or from other data, runs no code but such as has no effects."""
-    if effect_free.declared(cls) == "pure" or is_known(cls):
+def asked_for(hint: Any, seen: set[type]) -> Iterator[Any]:
+    """Whoever has a say when Pydantic makes a value of this type: classes of the user's, and notes on a type.
+
+    In `class Book(BaseModel): by: list[Annotated[Author, AfterValidator(known)]]`, that is Author and `known`, too.
+    """
+    if effect_free.is_pure_type(hint):
+        return
+    parts: Any = typing.get_args(hint)
+    if isinstance(hint, type) and typing.get_origin(hint) is None:
+        if hint in seen:
+            return
+        seen.add(hint)
+        yield hint
+        if issubclass(hint, pydantic.BaseModel):
+            parts = [info.annotation for info in hint.model_fields.values()]
+        elif typing.is_typeddict(hint):
+            parts = typing.get_type_hints(hint, include_extras=True).values()
+    elif typing.get_origin(hint) is typing.Annotated:
+        yield from parts[1:]
+        parts = parts[:1]
+    elif not parts:
+        inner = getattr(hint, "__value__", getattr(hint, "__supertype__", None))  # `type Name = ...`, and `NewType`
+        yield from [hint] if inner is None else []
+        parts = [inner]
+    for part in parts:
+        yield from asked_for(part, seen)
+
+
+def is_made_quietly(frame: Frame, part: Any) -> bool:
+    """Whether one of those that Pydantic asks runs no code but such as has no effects."""
+    if not isinstance(part, type):
+        return _is_quiet_note(frame, part)
+    if effect_free.declared(part) == "pure" or is_known(part):
         return True
-    if not issubclass(cls, pydantic.BaseModel):
+    if not issubclass(part, pydantic.BaseModel):
         # What Pydantic does with others is written in C, or theirs.
-        return issubclass(cls, dict) and typing.is_typeddict(cls)
-    decorators: Any = cls.__pydantic_decorators__
+        return issubclass(part, dict) and typing.is_typeddict(part)
+    if part.model_config.get("from_attributes"):
+        return False  # of any object, whose properties are code, too
+    decorators: Any = part.__pydantic_decorators__
     validators = [
         each.func
         for kind in ("validators", "field_validators", "root_validators", "model_validators")
         for each in getattr(decorators, kind).values()
     ]
-    after: Any = cls.model_post_init
+    after: Any = part.model_post_init
+    fields = part.model_fields.values()
     own = [] if after is pydantic.BaseModel.model_post_init else [after]
-    return cls.__init__ is pydantic.BaseModel.__init__ and all(
-        are_none(frame, each) for each in (*validators, *own, *_factories(cls))
+    return part.__init__ is pydantic.BaseModel.__init__ and all(
+        (*(are_none(frame, each) for each in (*validators, *own)), *(_is_quiet_note(frame, each) for each in fields))
     )
 
 
-def _factories(cls: type[pydantic.BaseModel]) -> list[Any]:
-    found = [info.default_factory for info in cls.model_fields.values() if info.default_factory is not None]
-    return [each for each in found if not any(each is known for known in effect_free.FACTORIES)]
+def _is_quiet_note(frame: Frame, note: Any) -> bool:
+    """The same for what is said of a field, or of a type in an annotation."""
+    kind = type(note)
+    if kind is FieldInfo:
+        functions = [note.default_factory, note.discriminator]
+        return all(_is_quiet_note(frame, each) for each in note.metadata) and all(
+            each is None or isinstance(each, str) or are_none(frame, each) for each in functions
+        )
+    if is_limit(note) or kind in SCALARS:
+        return True
+    values = [getattr(note, each.name) for each in dataclasses.fields(note)] if is_dataclass(kind) else [note]
+    return is_known(kind) and all(are_none(frame, each) for each in values if callable(each) or each is note)
 
 
 def are_none(frame: Frame, function: Any) -> bool:
     """Whether a function has no effects, but for attributes of its first argument."""
     function = getattr(function, "__func__", function)
     if not isinstance(function, types.FunctionType):
-        return False
+        return effect_free.is_pure_function(function) or any(function is each for each in effect_free.FACTORIES)
     found = of_function(frame, function, _SELF)
     return not (found.barrier or found.may_call or found.changes_containers)
 
 
 def is_model_made_quietly(frame: Frame, cls: type) -> bool:
-    """The same for a model of which the scout can have copies."""
-    return issubclass(cls, pydantic.BaseModel) and is_model(cls) and is_plain(cls) and is_made_quietly(frame, cls)
+    """Whether making one of the program's data has no effects, for a model of which the scout can have copies."""
+    is_copied = issubclass(cls, pydantic.BaseModel) and is_model(cls) and is_plain(cls)
+    return is_copied and all(is_made_quietly(frame, each) for each in asked_for(cls, set()))
 
 
 MODULES = (dspy.Predict, dspy.ChainOfThought, dspy.MultiChainComparison, dspy.Retrieve, dspy.ReAct, dspy.BestOfN)
