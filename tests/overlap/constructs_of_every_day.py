@@ -382,7 +382,7 @@ class Mood(enum.Enum):
     """What a reply is."""
 
     GOOD = "good"
-    BAD = ["bad", "worse"]  # noqa: RUF012 - a member, not a default
+    BAD = ["bad", "worse"]
 
 
 class Level(str, enum.Enum):

@@ -419,3 +419,39 @@ def other_order(self, x):
     if self.ask(x=x).score > -1:
         y = self.a(x={"p": 1, "q": 2}).y
     return dspy.Prediction(y=[y, self.a(x={"q": 2, "p": 1}).y])
+
+
+class Announced(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.p = dspy.Predict("x -> y")
+
+    def __call__(self, *args, **kwargs):
+        LOG.append("called")
+        return super().__call__(*args, **kwargs)
+
+    def forward(self, x):
+        return self.p(x=x)
+
+
+@program.stops("Announced has a `__call__` of its own")
+class CallOfItsOwn(Base):
+    def setup(self):
+        self.inner = Announced()
+
+    def forward(self, x):
+        if self.ask(x=x).score > -1:
+            self.inner(x=x)
+        return dspy.Prediction(y=[self.a(x=f"{LOG}").y, self.b(x=x).y])
+
+
+@program.stops("its `forward` was replaced")
+class ReplacedForward(Base):
+    def setup(self):
+        self.c = dspy.Predict("x -> y")
+        self.c.forward = lambda x: LOG.append(x)
+
+    def forward(self, x):
+        if self.ask(x=x).score > -1:
+            self.c(x=x)
+        return dspy.Prediction(y=[self.a(x=f"{LOG}").y, self.b(x=x).y])

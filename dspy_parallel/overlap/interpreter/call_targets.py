@@ -35,6 +35,7 @@ __all__ = [
     "is_object",
     "name_of",
     "peek",
+    "why_not_called",
 ]
 
 UNKNOWN: Any = object()
@@ -202,6 +203,15 @@ def attribute_of_class(owner: Any, name: str) -> Any:
     if isinstance(static, types.FunctionType):
         return types.MethodType(static, owner)
     return static.__func__ if isinstance(static, staticmethod) else UNKNOWN
+
+
+def why_not_called(module: dspy.Module) -> str:
+    """Why calling a module is more than its `forward()`; empty if it is not."""
+    if type(module) is dspy.Predict:
+        return "its `forward` was replaced" if "forward" in vars(module) else ""
+    # Not `cls.__call__`: a seam in its place is another object each time it is looked up.
+    is_own = inspect.getattr_static(module, "__call__") is not inspect.getattr_static(dspy.Module, "__call__")
+    return f"{type(module).__qualname__} has a `__call__` of its own" if is_own else ""
 
 
 def _peek_static(owner: Any, name: str) -> Any:

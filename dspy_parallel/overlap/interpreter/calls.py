@@ -24,7 +24,7 @@ from ..runtime.fibers import Fiber
 from ..runtime.snapshot import NOT_STATE
 from ..runtime.thunks import BailOut, Pending
 from . import attribute_access, builtin_calls, contents, effects, iterators, own_modules
-from .call_targets import is_harmless_method, name_of
+from .call_targets import is_harmless_method, name_of, why_not_called
 from .frame import Frame, Iterating, LocalFunction, Returned, blockers, check_plain, raising, reachable
 from .intrinsics import INTRINSICS, Intrinsic
 
@@ -197,11 +197,10 @@ def _super(frame: Frame) -> Any:
 
 def _module(frame: Frame, module: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
     cls = type(module)
+    if reason := why_not_called(module):
+        raise BailOut(reason)
     if cls is dspy.Predict and not args:
         return frame.interpreter.issue(frame, module, args, kwargs)
-    # Not `cls.__call__`: a seam in its place is another object each time it is looked up.
-    if inspect.getattr_static(cls, "__call__") is not inspect.getattr_static(dspy.Module, "__call__"):
-        raise BailOut(f"{cls.__qualname__} has a `__call__` of its own")
     if cls in effects.RUN_WHOLE:
         return own_modules.called(frame, module, args, kwargs)
     if is_known(cls) and cls not in _BUILTIN_MODULES:

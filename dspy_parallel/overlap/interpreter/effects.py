@@ -50,6 +50,7 @@ from .call_targets import (
     is_object,
     name_of,
     peek,
+    why_not_called,
 )
 from .frame import Frame, LocalFunction
 from .interpreter import Verdicts
@@ -266,8 +267,8 @@ def of_callee(frame: Frame, callee: Any, first: Any = UNKNOWN) -> Effects:
     if isinstance(callee, type) and callee in MODULES:
         return Effects()
     if isinstance(callee, dspy.Module):
-        if type(callee) is dspy.Predict:
-            return Effects(may_call=True)
+        if type(callee) is dspy.Predict or why_not_called(callee):
+            return Effects(why_not_called(callee), may_call=True)
         forward: Any = vars(callee).get("forward") or getattr(type(callee), "forward", None)
         if isinstance(forward, types.MethodType):
             forward = forward.__func__
