@@ -430,3 +430,20 @@ def models_of_what_is_said(self: Any, x: str) -> Any:
         except pydantic.ValidationError as error:
             lines.append(Line(text=f"{error.error_count()}"))
     return dspy.Prediction(y=[self.b(x=each.text).y for each in lines])
+
+
+class Searcher:
+    """Finds pages that share a word."""
+
+    def __init__(self, pages: list[str]) -> None:
+        self.pages = pages
+
+    def __call__(self, query: str, k: int = 2) -> list[str]:
+        return sorted(self.pages, key=lambda page: -len(set(page.split()) & set(query.split())))[:k]
+
+
+@construct(2, 3)
+def objects_that_are_called(self: Any, x: str) -> Any:
+    search = Searcher(["owl", "tea and owls", "word"])
+    found = [self.a(x=f"{search(word)}").y for word in (x, "owl", "tea")]
+    return dspy.Prediction(y=[self.b(x=f"{search(each, k=1)}").y for each in found])

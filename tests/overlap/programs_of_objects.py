@@ -184,7 +184,7 @@ class Proxy:
         return text + "!"
 
 
-@program.stops("Proxy may have effects")
+@program
 class ProxyOfATool(Base):
     def setup(self):
         self.proxy = Proxy()
@@ -517,6 +517,43 @@ class ReadItem(pydantic.BaseModel):
 def model_of_another_one(self, x):
     read = ReadItem.model_validate(Reader(text=self.c(x=x).y), from_attributes=True)
     return dspy.Prediction(y=[read.name, self.a(x=f"{LOG}").y, self.b(x="2").y])
+
+
+class Numbered:
+    def __init__(self):
+        self.n = 0
+
+    def __call__(self, text):
+        self.n += 1
+        return f"{self.n} {text}"
+
+
+@program
+class ObjectThatCountsItsCalls(Base):
+    def setup(self):
+        self.number = Numbered()
+
+    def forward(self, x):
+        found = [self.a(x=self.number(x)).y]
+        if self.ask(x=x).score > -1:
+            found.append(self.b(x=self.number("if")).y)
+        return dspy.Prediction(y=[*found, self.c(x=self.number(x)).y, self.a(x=f"{self.number.n}").y])
+
+
+class Noting:
+    def __call__(self, text):
+        LOG.append(text)
+        return text
+
+
+@program
+class ObjectThatNotesItsCalls(Base):
+    def setup(self):
+        self.note = Noting()
+
+    def forward(self, x):
+        found = [self.note(self.a(x=f"{i}").y) for i in range(2)]
+        return dspy.Prediction(y=[found, self.b(x=f"{LOG}").y])
 
 
 class Chapter(pydantic.BaseModel):

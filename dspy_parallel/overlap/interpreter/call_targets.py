@@ -28,6 +28,7 @@ __all__ = [
     "UNKNOWN",
     "Parameter",
     "argument_for",
+    "call_of_object",
     "call_targets",
     "first_argument",
     "is_harmless_method",
@@ -212,6 +213,13 @@ def why_not_called(module: dspy.Module) -> str:
     # Not `cls.__call__`: a seam in its place is another object each time it is looked up.
     is_own = inspect.getattr_static(module, "__call__") is not inspect.getattr_static(dspy.Module, "__call__")
     return f"{type(module).__qualname__} has a `__call__` of its own" if is_own else ""
+
+
+def call_of_object(callee: Any) -> types.FunctionType | None:
+    """What runs if an object of a class of the user's is called."""
+    definer = next((base for base in type(callee).__mro__ if "__call__" in vars(base)), object)
+    static = None if is_known(definer) or issubclass(type(callee), dspy.BaseLM) else vars(definer)["__call__"]
+    return static if type(static) is types.FunctionType else None
 
 
 def _peek_static(owner: Any, name: str) -> Any:

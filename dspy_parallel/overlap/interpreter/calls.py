@@ -24,7 +24,7 @@ from ..runtime.fibers import Fiber
 from ..runtime.snapshot import NOT_STATE
 from ..runtime.thunks import BailOut, Pending
 from . import attribute_access, builtin_calls, contents, effects, iterators, own_modules
-from .call_targets import is_harmless_method, name_of, why_not_called
+from .call_targets import call_of_object, is_harmless_method, name_of, why_not_called
 from .frame import Frame, Iterating, LocalFunction, Returned, blockers, check_plain, raising, reachable
 from .intrinsics import INTRINSICS, Intrinsic
 
@@ -182,6 +182,8 @@ def apply(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) ->
         return _instance(frame, callee, args, kwargs)
     if type(callee) is types.FunctionType:
         return frame.enter(callee, args, kwargs)
+    if (function := call_of_object(callee)) is not None:
+        return frame.enter(function, [callee, *args], kwargs)
     raise BailOut(f"{name_of(callee)} may have effects")
 
 

@@ -43,6 +43,7 @@ from .call_targets import (
     UNKNOWN,
     Parameter,
     argument_for,
+    call_of_object,
     call_targets,
     first_argument,
     is_harmless_method,
@@ -312,6 +313,8 @@ def of_callee(frame: Frame, callee: Any, first: Any = UNKNOWN) -> Effects:
         return of_function(frame, callee, first)
     if isinstance(callee, types.BuiltinMethodType) and effect_free.is_builtin(type(callee.__self__)):
         return Effects(written=[callee.__self__] if callee.__name__ in MUTATORS else [])
+    if (function := call_of_object(callee)) is not None:
+        return of_function(frame, function, callee)
     return Effects(f"{name_of(callee)} may have effects")
 
 
