@@ -232,14 +232,8 @@ def is_pure_class(cls: type) -> bool:
             f.default_factory for f in dataclasses.fields(record) if f.default_factory is not dataclasses.MISSING
         ]
         known = all(any(each is factory for factory in FACTORIES) for each in factories)
-        return (
-            is_model(cls)
-            and is_generated
-            and own_new
-            and is_set_plainly
-            and known
-            and not hasattr(cls, "__post_init__")
-        )
+        is_made_plainly = is_generated and own_new and is_set_plainly and known
+        return is_model(cls) and is_made_plainly and not hasattr(cls, "__post_init__")
     return False
 
 
@@ -378,20 +372,8 @@ def original(function: Any) -> Any:
 
 ARRANGERS = (itertools.product, itertools.permutations, itertools.combinations)
 _ITERATORS = _by_identity(
-    *(
-        enumerate,
-        zip,
-        reversed,
-        map,
-        filter,
-        iter,
-        ast.walk,
-        re.finditer,
-        itertools.chain,
-        itertools.islice,
-        itertools.zip_longest,
-        *ARRANGERS,
-    )
+    *(enumerate, zip, reversed, map, filter, iter, ast.walk, re.finditer, *ARRANGERS),
+    *(itertools.chain, itertools.islice, itertools.zip_longest),
 )
 _STRUCTURAL = _by_identity(
     *(list, tuple, dict, range, len, set, any, all, next, getattr, hasattr, super, type),

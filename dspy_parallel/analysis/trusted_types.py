@@ -73,19 +73,9 @@ RECORDS = (dspy.Prediction, dspy.Example)
 SCALARS = frozenset((str, bytes, int, float, bool, complex, type(None), range, slice, type(...)))
 VALUES = frozenset(
     (
-        datetime.date,
-        datetime.datetime,
-        datetime.time,
-        datetime.timedelta,
-        datetime.timezone,
-        pathlib.PurePosixPath,
-        pathlib.PosixPath,
-        pathlib.PureWindowsPath,
-        pathlib.WindowsPath,
-        uuid.UUID,
-        re.Pattern,
-        re.Match,
-        string.Template,
+        *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone),
+        *(pathlib.PurePosixPath, pathlib.PosixPath, pathlib.PureWindowsPath, pathlib.WindowsPath),
+        *(uuid.UUID, re.Pattern, re.Match, string.Template),
     )
 )
 _NAMED = frozenset((types.FunctionType, types.BuiltinFunctionType, types.ModuleType, functools.partial))

@@ -284,31 +284,11 @@ def is_object(value: Any) -> bool:
 
 # Methods, by their names
 
-_TYPES = (
-    str,
-    bytes,
-    int,
-    float,
-    list,
-    dict,
-    set,
-    tuple,
-    frozenset,
-    re.Pattern,
-    re.Match,
-    dspy.Prediction,
-    dspy.Example,
+_OF_TEXTS = (str, bytes, int, float, re.Pattern, re.Match)
+_OF_CONTAINERS = (list, dict, set, tuple, frozenset, dspy.Prediction, dspy.Example)
+_METHODS = frozenset(name for cls in (*_OF_TEXTS, *_OF_CONTAINERS) for name in dir(cls)) | frozenset(
+    ["most_common", "model_dump", "model_dump_json", "total_seconds", "errors", "error_count", "hexdigest", "digest"]
 )
-_METHODS = frozenset(name for cls in _TYPES for name in dir(cls)) | {
-    "most_common",
-    "model_dump",
-    "model_dump_json",
-    "total_seconds",
-    "errors",
-    "error_count",
-    "hexdigest",
-    "digest",
-}
 
 
 def is_known_method(name: str) -> bool:

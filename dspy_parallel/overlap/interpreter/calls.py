@@ -38,22 +38,11 @@ _BUILTIN_MODULES = frozenset({dspy.Predict, dspy.ChainOfThought, dspy.MultiChain
 
 
 _SCALAR_METHODS = frozenset(
-    [
-        *(
-            "strip",
-            "lstrip",
-            "rstrip",
-            "lower",
-            "upper",
-            "title",
-            "capitalize",
-            "replace",
-            "format",
-            "join",
-            "casefold",
-        ),
-        *("startswith", "endswith", "count", "find", "isdigit", "isalpha", "isnumeric", "removeprefix", "removesuffix"),
-    ]
+    (
+        *("strip", "lstrip", "rstrip", "lower", "upper", "title", "capitalize", "replace", "format", "join"),
+        *("casefold", "startswith", "endswith", "count", "find", "isdigit", "isalpha", "isnumeric"),
+        *("removeprefix", "removesuffix"),
+    )
 )
 """Methods of texts that give a text or a number."""
 
