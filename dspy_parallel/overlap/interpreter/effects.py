@@ -323,12 +323,10 @@ def asked_for(hint: Any, seen: set[type]) -> Iterator[Any]:
 
     In `class Book(BaseModel): by: list[Annotated[Author, AfterValidator(known)]]`, that is Author and `known`, too.
     """
-    if effect_free.is_pure_type(hint):
+    if effect_free.is_pure_type(hint) or any(hint is each for each in seen):
         return
     parts: Any = typing.get_args(hint)
     if isinstance(hint, type) and typing.get_origin(hint) is None:
-        if hint in seen:
-            return
         seen.add(hint)
         yield hint
         if issubclass(hint, pydantic.BaseModel):
