@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Literal
 
 from ..bridge import in_bridge, run_sync, start
+from ..bridge.kernel import StoppedProgram
 from ..errors import BatchInputError, ResumeError
 from ..placement import PINNED_TO_LOOP, Engine
 from ..seams.forked_settings import ForkedSettings
@@ -176,7 +177,10 @@ class Run:
             yield flying.item
             self._take_landed()
         if self._failed is not None and self.in_flight == 0:
-            raise self._failed[1]
+            error = self._failed[1]
+            if isinstance(error, StopIteration):
+                raise StoppedProgram from error
+            raise error
 
     def _take_landed(self) -> None:
         while self._landings:

@@ -13,6 +13,7 @@ import dspy
 
 from .. import seams
 from ..bridge import run_sync, serving_loop
+from ..bridge.kernel import StoppedProgram
 from ..errors import BatchInputError, BridgeError, described
 from ..placement import Engine, check_engine
 from ..seams.thread_waits import BridgedEvent
@@ -85,8 +86,13 @@ def batch(
     """
     # In order, so that trace and usage are; results are kept anyway, so that any number may wait.
     options = Options(max_in_flight, on_error, progress, resume, True, math.inf, engine, waiting=max_in_flight)
-    with closing(_iterate(program, examples, options)) as items:
-        return [item.result if item.error is None else item.error for item in items]
+    try:
+        with closing(_iterate(program, examples, options)) as items:
+            return [item.result if item.error is None else item.error for item in items]
+    except StoppedProgram as stopped:
+        stop = stopped.__cause__
+        assert stop is not None
+    raise stop
 
 
 def iter_batch(

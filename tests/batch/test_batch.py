@@ -214,6 +214,17 @@ def test_errors_can_be_returned(lm: StubLM) -> None:
     assert found[3].example == {"question": "bad"}
 
 
+def test_stop_iteration_is_raised_as_it_is() -> None:
+    with pytest.raises(StopIteration, match="text"):
+        batch(stops, [{"text": "text"}], progress=False)
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        list(iter_batch(stops, [{"text": "text"}], progress=False))
+
+
+def stops(text: str) -> Any:
+    raise StopIteration(text)
+
+
 def test_an_exit_ends_the_batch_whatever_is_asked_for() -> None:
     def program(n: int) -> int:
         if n == 2:
