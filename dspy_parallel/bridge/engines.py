@@ -13,7 +13,7 @@ from greenlet import getcurrent
 from ..callables import kind_of
 from ..errors import BridgeError, ThreadRequiredError
 from ..placement import ON_LOOP, PINNED_TO_LOOP, PINNED_TO_THREAD, Placement, SliceMeter
-from .kernel import Program, chain, current_greenlet_program, drive, is_suspendable
+from .kernel import Program, chain, current_greenlet_program, drive, handling, is_suspendable
 from .start_pace import turns_of
 from .thread_program import ThreadProgram, close_unused, current_thread_program, run_in_thread
 
@@ -154,9 +154,9 @@ async def start(
     result: Any = None
     try:
         if kind == "coroutine":
-            result = await drive(program, program.wait_for, (fn(*args, **kwargs),), {})
+            result = await drive(program, handling(handled, program.wait_for), (fn(*args, **kwargs),), {})
         else:
-            result = await drive(program, fn, args, kwargs)
+            result = await drive(program, handling(handled, fn), args, kwargs)
         refusal = _refusal_of(program, outer)
     except BaseException as exc:
         chain(exc, handled)

@@ -34,7 +34,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from ..errors import BridgeError
 from ..placement import SliceMeter
 
-__all__ = ["Program", "StoppedProgram", "chain", "current_greenlet_program", "drive", "is_suspendable"]
+__all__ = ["Program", "StoppedProgram", "chain", "current_greenlet_program", "drive", "handling", "is_suspendable"]
 
 T = TypeVar("T")
 
@@ -178,6 +178,25 @@ def chain(exception: BaseException, handled: BaseException | None) -> None:
             exception.__context__ = handled
             return
         exception = exception.__context__
+
+
+def handling(handled: BaseException | None, fn: Callable[..., T]) -> Callable[..., T]:
+    """The function, called while this is handled: `sys.exc_info()` and a bare `raise` find it, as on one stack."""
+    if handled is None:
+        return fn
+
+    def call(*args: Any, **kwargs: Any) -> T:
+        nonlocal handled
+        assert handled is not None
+        before: Any = handled.__traceback__, handled.__context__
+        try:
+            raise handled
+        except BaseException:
+            handled.__traceback__, handled.__context__ = before
+            handled = before = None  # no cycle between a traceback and this frame
+            return fn(*args, **kwargs)
+
+    return call
 
 
 def _is_running(program: Program) -> bool:

@@ -169,7 +169,7 @@ def _run_sync(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any
     except StoppedProgram as stopped:
         stop = stopped.__cause__
         assert stop is not None
-        raise stop from None
+    raise stop
 
 
 def _run_here(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_plain: bool) -> T:

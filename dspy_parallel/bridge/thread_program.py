@@ -34,7 +34,7 @@ from greenlet import getcurrent, greenlet
 from .. import events
 from ..errors import BridgeError
 from .caller_thread import CallingThread, calling_thread
-from .kernel import Program, StoppedProgram, chain, drive
+from .kernel import Program, StoppedProgram, chain, drive, handling
 from .mailbox import Mailbox, mailbox_of
 from .thread_pool import join_workers, pool
 
@@ -313,9 +313,9 @@ class ThreadProgram:
         program = Program(request.context)
         try:
             return Outcome(await drive(program, program.wait_for, (request.awaitable,), {}))
-        except GeneratorExit:
-            raise
         except BaseException as exc:
+            if program.closing:
+                raise
             self._was_cancelled |= isinstance(exc, asyncio.CancelledError) and not self._was_interrupted
             return Outcome(exception=exc)
         finally:
@@ -384,11 +384,12 @@ async def run_in_thread(
     in_order = submit is not None
     program = ThreadProgram(loop, mailbox_of(loop), thread, in_order=in_order, computes=computes)
     context = getcurrent().gr_context
+    fn = handling(sys.exc_info()[1], fn)
 
     def job() -> None:
         worker = greenlet(program.work)
         worker.gr_context = context
-        worker.switch(fn, args, kwargs)
+        worker.switch(handling(sys.exc_info()[1], fn), args, kwargs)
 
     try:
         if submit is not None:

@@ -309,6 +309,33 @@ def test_handled_exception_is_restored_after_a_wait(run_here, engine):
     assert [exc.args for exc in run_here(main)] == [(n,) for n in range(5)]
 
 
+@pytest.mark.parametrize("kind", ["function", "coroutine"])
+def test_what_the_caller_handles_is_seen_and_raised_again(run_here, engine, kind):
+    """As on one stack, and with the traceback that it has."""
+
+    def program():
+        assert "handled by the caller" in traceback.format_exc()
+        assert [frame.name for frame in traceback.extract_tb(sys.exc_info()[1].__traceback__)] == ["main"]
+        await_(asyncio.sleep(0))
+        raise
+
+    async def coroutine():
+        program()
+
+    async def main():
+        try:
+            raise OSError("handled by the caller")
+        except OSError as exc:
+            handled, before = exc, exc.__context__
+            with pytest.raises(OSError) as caught:
+                await run(program if kind == "function" else coroutine, engine=engine)
+        assert caught.value is handled
+        assert handled.__context__ is before
+
+    run_here(main)
+    assert run_here(lambda: run(sys.exc_info, engine=engine)) == (None, None, None)
+
+
 def test_coroutine_that_somebody_else_awaits(run_here, engine):
     """await_() of a coroutine that a task has begun is the error that await gives; the task is unharmed."""
 

@@ -48,6 +48,36 @@ def test_values_and_exceptions(engine):
         run_sync(next, iter(()), engine=engine)
 
 
+async def in_a_thread(fn):
+    return await run(fn, engine="thread")
+
+
+@pytest.mark.parametrize("kind", [StopIteration, GeneratorExit, asyncio.CancelledError, StopAsyncIteration])
+def test_exceptions_that_mean_something_to_coroutines(kind):
+    """In sync code they are exceptions as all others, on their way through the loop, too."""
+
+    def fails():
+        await_(asyncio.sleep(0))
+        raise kind("text")
+
+    for call in (lambda: run_sync(fails), lambda: run_sync(in_a_thread, fails)):
+        with pytest.raises(kind, match="text") as caught:
+            call()
+        assert not caught.value.__suppress_context__
+
+
+def test_what_the_caller_handles_is_seen_in_its_thread():
+    def program():
+        await_(asyncio.sleep(0))
+        return sys.exc_info()[0]
+
+    try:
+        raise OSError("caller")
+    except OSError:
+        assert run_sync(in_a_thread, program) is OSError
+    assert run_sync(in_a_thread, program) is None
+
+
 def test_exception_context_is_kept(engine):
     """Of the program, and what the caller handles at the time."""
 
