@@ -214,30 +214,16 @@ _FUNCTIONS: dict[int, Any] = {
 _UNSAFE_CLASS_NAMES = frozenset(["ChainMap", "UserDict", "UserList", "UserString", "NamedTuple", "TypedDict"])
 
 _METHODS: dict[Any, frozenset[str] | None] = {
-    random.Random: None,
-    contextvars.ContextVar: None,
-    contextvars.Token: None,
-    types.SimpleNamespace: None,
-    logging.LoggerAdapter: None,
     json.JSONEncoder: frozenset(["encode"]),
     json.JSONDecoder: frozenset(["decode", "raw_decode"]),
-    difflib.SequenceMatcher: None,
-    BaseException: None,
-    object: None,
-    type: None,
-    type(os.environ): None,
-    collections.abc.Mapping: None,
-    collections.abc.MutableMapping: None,
-    warnings.catch_warnings: None,
-    contextlib.suppress: None,
-    contextlib.nullcontext: None,
-    contextlib.redirect_stdout: None,
-    pydantic.BaseModel: None,
-    enum.Enum: None,
-    functools.partial: None,
-    dspy.Prediction: None,
-    dspy.Example: None,
-}
+} | dict.fromkeys(
+    [
+        *(random.Random, contextvars.ContextVar, contextvars.Token, types.SimpleNamespace, logging.LoggerAdapter),
+        *(difflib.SequenceMatcher, BaseException, object, type, type(os.environ), collections.abc.Mapping),
+        *(collections.abc.MutableMapping, warnings.catch_warnings, contextlib.suppress, contextlib.nullcontext),
+        *(contextlib.redirect_stdout, pydantic.BaseModel, enum.Enum, functools.partial, dspy.Prediction, dspy.Example),
+    ]
+)
 """Classes outside of the data types whose own methods are known: these of them, or all."""
 
 _LOGS = frozenset(

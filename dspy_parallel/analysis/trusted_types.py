@@ -57,13 +57,7 @@ __all__ = [
 ]
 
 BOXES: tuple[type, ...] = (
-    list,
-    dict,
-    set,
-    collections.deque,
-    collections.Counter,
-    collections.defaultdict,
-    collections.OrderedDict,
+    *(list, dict, set, collections.deque, collections.Counter, collections.defaultdict, collections.OrderedDict),
 )
 """Containers that programs change. The scout has copies of its own of those that it did not make."""
 

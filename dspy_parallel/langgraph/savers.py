@@ -28,13 +28,7 @@ __all__ = ["adapted", "at_home", "needs_thread"]
 T = TypeVar("T")
 
 _CALLS = (
-    "get_tuple",
-    "put",
-    "put_writes",
-    "delete_thread",
-    "delete_for_runs",
-    "copy_thread",
-    "prune",
+    *("get_tuple", "put", "put_writes", "delete_thread", "delete_for_runs", "copy_thread", "prune"),
     "get_delta_channel_history",
 )
 
