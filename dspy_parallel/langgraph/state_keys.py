@@ -82,7 +82,8 @@ def _read(function: types.FunctionType, is_method: bool) -> Keys:
     known = [each for each in returns if each is not None]
     if len(known) < len(returns):
         return Keys(reads, is_pure=is_pure)
-    return Keys(reads, frozenset().union(*known), frozenset.intersection(*known), is_pure)
+    must = frozenset.intersection(*known) if known else frozenset[str]()  # nothing is returned by what only raises
+    return Keys(reads, frozenset().union(*known), must, is_pure)
 
 
 def _own(node: ast.AST) -> Iterator[ast.AST]:

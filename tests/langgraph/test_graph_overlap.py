@@ -465,6 +465,25 @@ def test_a_checkpoint_holds_nothing_of_the_step_behind_it() -> None:
     assert seen.seconds < expected.seconds
 
 
+def raising(state: State) -> Any:
+    raise ValueError(ask[3](question=state["question"]).answer)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: in_a_row(a, raising),
+    ],
+    ids=[
+        "a node that only raises",
+    ],
+)
+def test_nothing_is_asked_that_the_graph_does_not_ask(build: Callable[[], StateGraph[Any]]) -> None:
+    for _ in range(2):
+        expected, seen = run(parallelize_graph(build(), engine="loop")), run(overlapped(build()))
+        assert (seen.events, seen.history, seen.requests) == (expected.events, expected.history, expected.requests)
+
+
 def killing(state: State) -> Any:
     if "KILLED" in os.environ:
         os.kill(os.getpid(), signal.SIGKILL)
