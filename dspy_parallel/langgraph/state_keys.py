@@ -119,7 +119,7 @@ def _looked_at(node: ast.AST, name: str) -> frozenset[str] | None:
                 left=ast.Constant(value=str(key)), ops=[ast.In() | ast.NotIn()], comparators=[ast.Name(id=used)]
             ):
                 pass
-            case ast.Attribute(value=ast.Name(id=used), attr=key, ctx=ast.Load()) if key != "get":
+            case ast.Attribute(value=ast.Name(id=used), attr=key, ctx=ast.Load()) if not hasattr(dict, key):
                 pass
             case _:
                 continue

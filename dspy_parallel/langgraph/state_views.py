@@ -58,6 +58,8 @@ def items_of(frame: Frame, update: Any) -> dict[str, Any]:
 
 def seen(frame: Frame, state: State, view: View, reads: frozenset[str] | None, update: Any = MISSING) -> Any:
     """What is seen of a state by a function that looks at these keys; and of an update, if it is shown that as well."""
+    if view.schema is not None and reads is not None and not reads <= {*view.keys}:
+        reads = None  # methods and properties read others
     keys = [key for key in view.keys if reads is None or key in reads]
     values = {key: state[key] for key in keys if key in state}
     if update is not MISSING and (reads is None or not reads <= {*view.keys}):

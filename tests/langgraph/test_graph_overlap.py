@@ -469,13 +469,43 @@ def raising(state: State) -> Any:
     raise ValueError(ask[3](question=state["question"]).answer)
 
 
+def all_of(state: State) -> Any:
+    return {"d": ask[4](question=str({key: value for key, value in state.items() if key != "d"})).answer}
+
+
+@dataclasses.dataclass
+class Described(Record):
+    @property
+    def description(self) -> str:
+        return f"{self.a} {self.b}"
+
+
+class DescribedModel(Model):
+    def description(self) -> str:
+        return f"{self.a} {self.b}"
+
+
+def described(state: Any) -> Any:
+    return {"c": ask[2](question=str(state.description)).answer}
+
+
+def described_model(state: Any) -> Any:
+    return {"c": ask[2](question=state.description()).answer, "log": [str(len(state.model_dump()))]}
+
+
 @pytest.mark.parametrize(
     "build",
     [
         lambda: in_a_row(a, raising),
+        lambda: in_a_row(a, b, all_of),
+        lambda: in_a_row(record_a, record_b, described, state=Described),
+        lambda: in_a_row(record_a, record_b, described_model, state=DescribedModel),
     ],
     ids=[
         "a node that only raises",
+        "all items",
+        "a property",
+        "methods",
     ],
 )
 def test_nothing_is_asked_that_the_graph_does_not_ask(build: Callable[[], StateGraph[Any]]) -> None:
