@@ -10,6 +10,7 @@ unknown value: who needs it is not called early, and who does not is.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,8 +30,8 @@ from ..overlap.interpreter.frame import Frame, reachable
 from ..overlap.interpreter.intrinsics import INTRINSICS, Intrinsic
 from ..overlap.runtime.fibers import Fiber
 from ..overlap.runtime.thunks import BailOut, Pending, ProgramPoint
-from .node_facts import Branch, NodeFacts, facts_of_node, keys_of_input
-from .state_views import MISSING, Commanded, Maybe, Sent, State, items_of, seen
+from .node_facts import Branch, NodeFacts, View, facts_of_node, keys_of_input
+from .state_views import MISSING, Commanded, Maybe, Sent, State, gone_to, items_of, seen, targets_of
 
 __all__ = ["Following", "GraphProgram", "Progress"]
 
@@ -286,8 +287,8 @@ class Following(Intrinsic):
                 early = {
                     name: self._begin(frame, self._graph.nodes[name], after, MISSING, 1) for name in position.names
                 }
-            led = [_targets(frame, choice, branch.ends) for branch, choice in choices]
-            led += [_gone_to(frame, update) for node, update in done if node.may_command]
+            led = [targets_of(frame, choice, branch.ends) for branch, choice in choices]
+            led += [gone_to(frame, update) for node, update in done if node.may_command]
             position = self._graph.with_targets(position, [target for targets in led for target in targets])
             state = after
             if not position.tasks:
@@ -302,7 +303,7 @@ class Following(Intrinsic):
         if branch.view is not None:
             # The state with the node's own update, and not yet those of its siblings (BranchSpec._route).
             own = self._put(frame, state, node, update)
-            view = seen(frame, own, branch.view, branch.reads, update if branch.takes_update else MISSING)
+            view = self._seen(frame, own, branch.view, branch.reads, 0, update if branch.takes_update else MISSING)
         return self._isolated(frame, f"where `{node.name}` leads", branch.path, [view])
 
     def _begin(self, frame: Frame, node: NodeFacts, state: State, given: Any, step: int = 0) -> Any:
@@ -321,12 +322,18 @@ class Following(Intrinsic):
         what = f"what `{node.name}` returns"
         if node.view is None or (node.function is None and node.graph is None):
             return self._unknown(frame, what, step)
-        view = given if given is not MISSING else seen(frame, state, node.view, node.keys.reads)
+        view = given if given is not MISSING else self._seen(frame, state, node.view, node.keys.reads, step)
         if node.graph is not None:
             inner = Progress(self._progress.step + step, results=self._progress.results)
             return self._isolated(frame, what, _Inner(node.graph, inner), [view], step=step)
         injected = {name: self._unknown(frame, f"`{name}`", step) for name in node.injected}
         return self._isolated(frame, what, node.function, [view], injected, step, isolated=node.keys.is_pure)
+
+    def _seen(
+        self, frame: Frame, state: State, view: View, reads: frozenset[str] | None, step: int, *update: Any
+    ) -> Any:
+        unknown = functools.partial(self._unknown, frame, step=step)
+        return seen(frame, state, view, reads, self._graph.keys, unknown, *update)
 
     def _unknown(self, frame: Frame, what: str, step: int) -> Pending:
         value = frame.interpreter.unknown(what, is_plain=False)
@@ -420,6 +427,8 @@ class _Inner(Intrinsic):
     def call(self, frame: Frame, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Its output, as far as it can be foretold."""
         state = self._run.call(frame, [self._graph.initial, args], {})
+        if not {*self._graph.outputs} <= {*self._graph.keys}:
+            raise BailOut("a graph returns what only LangGraph knows")
         return {key: state[key] for key in self._graph.outputs if key in state}
 
 
@@ -427,22 +436,3 @@ def _branches(node: NodeFacts) -> list[Branch]:
     if node.branches is None:
         raise BailOut(f"what decides what runs after `{node.name}` is not known")
     return node.branches
-
-
-def _targets(frame: Frame, chosen: Any, ends: Mapping[Any, str] | None) -> list[Any]:
-    """Nodes, or what is sent to them, that a path function or a `Command` has named."""
-    chosen = frame.force(chosen)
-    found: list[Any] = []
-    for each in [frame.force(one) for one in chosen] if type(chosen) in (list, tuple) else [chosen]:
-        if isinstance(each, Sent):
-            found.append(Sent(frame.force(each.node), each.arg))
-        elif type(each) not in (str, int, bool) or (ends and each not in ends):
-            raise BailOut("a conditional edge leads to an unknown place")
-        else:
-            found.append(ends[each] if ends else each)
-    return found
-
-
-def _gone_to(frame: Frame, update: Any) -> list[Any]:
-    known = frame.force(update)
-    return _targets(frame, known.goto, None) if isinstance(known, Commanded) else []

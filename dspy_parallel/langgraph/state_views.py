@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..overlap.runtime.fibers import Fiber
 from ..overlap.runtime.thunks import BailOut, Pending
 from .node_facts import View
 
-__all__ = ["MISSING", "Commanded", "Maybe", "Sent", "State", "items_of", "seen"]
+__all__ = ["MISSING", "Commanded", "Maybe", "Sent", "State", "gone_to", "items_of", "seen", "targets_of"]
 
 MISSING: Any = object()
 """Stands for the value of a key that is not there."""
@@ -56,12 +57,24 @@ def items_of(frame: Frame, update: Any) -> dict[str, Any]:
     return update
 
 
-def seen(frame: Frame, state: State, view: View, reads: frozenset[str] | None, update: Any = MISSING) -> Any:
-    """What is seen of a state by a function that looks at these keys; and of an update, if it is shown that as well."""
+def seen(
+    frame: Frame,
+    state: State,
+    view: View,
+    reads: frozenset[str] | None,
+    known: Sequence[str],
+    unknown: Callable[[str], Pending],
+    update: Any = MISSING,
+) -> Any:
+    """What is seen of a state by a function that looks at these keys; and of an update, if it is shown that as well.
+
+    What other channels than the known ones hold, and managed values (the steps that remain), only LangGraph can tell.
+    """
     if view.schema is not None and reads is not None and not reads <= {*view.keys}:
         reads = None  # methods and properties read others
     keys = [key for key in view.keys if reads is None or key in reads]
     values = {key: state[key] for key in keys if key in state}
+    values.update((key, Maybe(unknown(f"`{key}`"))) for key in keys if key not in known)
     if update is not MISSING and (reads is None or not reads <= {*view.keys}):
         values = {**items_of(frame, frame.force(update)), **values}
 
@@ -90,3 +103,23 @@ def _has_plain_fields(schema: Any) -> bool:
     is_usual = schema.__init__ is pydantic.BaseModel.__init__
     is_usual = is_usual and schema.model_post_init is pydantic.BaseModel.model_post_init
     return is_usual and not has_own and all(map(effect_free.is_pure_field, schema.model_fields.values()))
+
+
+def targets_of(frame: Frame, chosen: Any, ends: Mapping[Any, str] | None) -> list[Any]:
+    """Nodes, or what is sent to them, that a path function or a `Command` has named."""
+    chosen = frame.force(chosen)
+    found: list[Any] = []
+    for each in [frame.force(one) for one in chosen] if type(chosen) in (list, tuple) else [chosen]:
+        if isinstance(each, Sent):
+            found.append(Sent(frame.force(each.node), each.arg))
+        elif type(each) not in (str, int, bool) or (ends and each not in ends):
+            raise BailOut("a conditional edge leads to an unknown place")
+        else:
+            found.append(ends[each] if ends else each)
+    return found
+
+
+def gone_to(frame: Frame, update: Any) -> list[Any]:
+    """The same for what a node returns."""
+    known = frame.force(update)
+    return targets_of(frame, known.goto, None) if isinstance(known, Commanded) else []

@@ -21,9 +21,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.runnables import RunnableConfig
+from langgraph.channels import Topic
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
+from langgraph.managed import RemainingSteps
 from langgraph.types import Command, Send, interrupt
 from typing_extensions import TypedDict
 
@@ -493,6 +495,34 @@ def described_model(state: Any) -> Any:
     return {"c": ask[2](question=state.description()).answer, "log": [str(len(state.model_dump()))]}
 
 
+class Steps(TypedDict):
+    question: str
+    log: Annotated[list[str], operator.add]
+    left: RemainingSteps
+    topic: Annotated[list[str], Topic(str)]
+
+
+def left_over(state: Steps) -> Any:
+    return {"log": [ask[0](question=f"{state['question']} {state.get('left', 25)}").answer], "topic": ["t"]}
+
+
+def on_topic(state: Steps) -> Any:
+    return {"log": [ask[1](question=f"{state['question']} {state.get('topic')}").answer]}
+
+
+def off_topic(state: Any) -> Any:
+    return {"log": [ask[2](question=state["question"]).answer]}
+
+
+class Topics(TypedDict):
+    question: str
+    log: Annotated[list[str], Topic(str)]
+
+
+def on_log(state: State) -> Any:
+    return {"d": ask[1](question=str(state["log"])).answer}
+
+
 @pytest.mark.parametrize(
     "build",
     [
@@ -500,12 +530,18 @@ def described_model(state: Any) -> Any:
         lambda: in_a_row(a, b, all_of),
         lambda: in_a_row(record_a, record_b, described, state=Described),
         lambda: in_a_row(record_a, record_b, described_model, state=DescribedModel),
+        lambda: in_a_row(left_over, off_topic, state=Steps),
+        lambda: in_a_row(left_over, on_topic, off_topic, state=Steps),
+        lambda: in_a_row(in_a_row(off_topic, state=Topics).compile(), on_log),
     ],
     ids=[
         "a node that only raises",
         "all items",
         "a property",
         "methods",
+        "steps that remain",
+        "a topic",
+        "a topic of a subgraph",
     ],
 )
 def test_nothing_is_asked_that_the_graph_does_not_ask(build: Callable[[], StateGraph[Any]]) -> None:
