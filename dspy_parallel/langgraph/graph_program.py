@@ -49,7 +49,7 @@ def _send(_: Frame, args: list[Any], kwargs: dict[str, Any]) -> Any:
 
 def _command(_: Frame, args: list[Any], kwargs: dict[str, Any]) -> Any:
     if args or not kwargs.keys() <= {"update", "goto"}:
-        raise BailOut("a `Command` to another graph, or to resume")
+        raise BailOut("a `Command` to another graph ends this one, or resumes it", is_end=True)
     return Commanded(kwargs.get("update"), kwargs.get("goto", ()))
 
 

@@ -523,6 +523,14 @@ def on_log(state: State) -> Any:
     return {"d": ask[1](question=str(state["log"])).answer}
 
 
+def leaving(state: State) -> Any:
+    return Command(graph=Command.PARENT, goto="d", update={"a": ask[0](question=state["question"]).answer})
+
+
+def blind(state: State) -> Any:
+    return {"b": ask[1](question="b").answer}
+
+
 @pytest.mark.parametrize(
     "build",
     [
@@ -533,6 +541,7 @@ def on_log(state: State) -> Any:
         lambda: in_a_row(left_over, off_topic, state=Steps),
         lambda: in_a_row(left_over, on_topic, off_topic, state=Steps),
         lambda: in_a_row(in_a_row(off_topic, state=Topics).compile(), on_log),
+        lambda: graph([(START, "graph")], graph=in_a_row(leaving, blind).compile(), d=d),
     ],
     ids=[
         "a node that only raises",
@@ -542,6 +551,7 @@ def on_log(state: State) -> Any:
         "steps that remain",
         "a topic",
         "a topic of a subgraph",
+        "a command to the parent",
     ],
 )
 def test_nothing_is_asked_that_the_graph_does_not_ask(build: Callable[[], StateGraph[Any]]) -> None:
