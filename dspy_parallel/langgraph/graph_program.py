@@ -29,6 +29,7 @@ from ..overlap.interpreter import calls, effects, expressions
 from ..overlap.interpreter.frame import Frame, reachable
 from ..overlap.interpreter.intrinsics import INTRINSICS, Intrinsic
 from ..overlap.runtime.fibers import Fiber
+from ..overlap.runtime.snapshot import private_copy
 from ..overlap.runtime.thunks import BailOut, Pending, ProgramPoint
 from .node_facts import Branch, NodeFacts, View, facts_of_node, keys_of_input
 from .state_views import MISSING, Commanded, Maybe, Sent, State, gone_to, items_of, seen, targets_of
@@ -426,7 +427,7 @@ class _Inner(Intrinsic):
 
     def call(self, frame: Frame, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Its output, as far as it can be foretold."""
-        state = self._run.call(frame, [self._graph.initial, args], {})
+        state = self._run.call(frame, [private_copy(self._graph.initial), args], {})
         if not {*self._graph.outputs} <= {*self._graph.keys}:
             raise BailOut("a graph returns what only LangGraph knows")
         return {key: state[key] for key in self._graph.outputs if key in state}

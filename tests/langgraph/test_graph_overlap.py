@@ -531,6 +531,29 @@ def blind(state: State) -> Any:
     return {"b": ask[1](question="b").answer}
 
 
+def growing(before: list[str], update: list[str]) -> list[str]:
+    before.extend(update)
+    return before
+
+
+class Grown(TypedDict):
+    question: str
+    log: Annotated[list[str], growing]
+
+
+def grown(state: Grown) -> Any:
+    return {"log": [ask[0](question=state["question"] + str(state["log"])).answer]}
+
+
+def twice_grown() -> StateGraph[Any]:
+    inner = in_a_row(grown, c_of_all, state=Grown).compile()
+    return graph([(START, "one"), ("one", "two"), ("two", "d")], one=inner, two=inner, d=d)
+
+
+def c_of_all(state: Grown) -> Any:
+    return {"log": [ask[1](question=str(state["log"])).answer]}
+
+
 @pytest.mark.parametrize(
     "build",
     [
@@ -542,6 +565,7 @@ def blind(state: State) -> Any:
         lambda: in_a_row(left_over, on_topic, off_topic, state=Steps),
         lambda: in_a_row(in_a_row(off_topic, state=Topics).compile(), on_log),
         lambda: graph([(START, "graph")], graph=in_a_row(leaving, blind).compile(), d=d),
+        twice_grown,
     ],
     ids=[
         "a node that only raises",
@@ -552,6 +576,7 @@ def blind(state: State) -> Any:
         "a topic",
         "a topic of a subgraph",
         "a command to the parent",
+        "a reducer that works in place",
     ],
 )
 def test_nothing_is_asked_that_the_graph_does_not_ask(build: Callable[[], StateGraph[Any]]) -> None:
