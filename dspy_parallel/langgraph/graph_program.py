@@ -135,7 +135,8 @@ class GraphProgram:
 
     def place(self, loop: Any) -> tuple[State, _Position, list[Any]] | None:
         """Where LangGraph is before a step: the state, the position, and what the tasks are sent, in order."""
-        tasks, channels = [*loop.tasks.values()], loop.channels
+        # In the order in which their updates go through the reducers (LangGraph's `apply_writes()`).
+        tasks, channels = sorted(loop.tasks.values(), key=lambda task: task.path[:2]), loop.channels
         if any(task.writes or task.name not in self.nodes for task in tasks):
             return None
         state = {key: channels[key].get() for key in self.keys if channels[key].is_available()}

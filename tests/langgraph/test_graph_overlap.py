@@ -554,6 +554,20 @@ def c_of_all(state: Grown) -> Any:
     return {"log": [ask[1](question=str(state["log"])).answer]}
 
 
+def to_each(state: State) -> Any:
+    return [Send("each", {"question": letter}) for letter in "xy"]
+
+
+def sent_before_the_end() -> StateGraph[Any]:
+    """What is sent does not keep LangGraph from the deferred node, whose update goes first in the order of a step."""
+    edges = [(START, "b"), (START, "a"), ("b", to_each, ["each"]), ("a", "d"), ("each", "d")]
+    return graph(edges, a=a, b=b, each=asking_by_question, d=(d_log, {"defer": True}))
+
+
+def d_log(state: State) -> Any:
+    return {"log": [ask[4](question=str(state["log"])).answer]}
+
+
 @pytest.mark.parametrize(
     "build",
     [
@@ -566,6 +580,7 @@ def c_of_all(state: Grown) -> Any:
         lambda: in_a_row(in_a_row(off_topic, state=Topics).compile(), on_log),
         lambda: graph([(START, "graph")], graph=in_a_row(leaving, blind).compile(), d=d),
         twice_grown,
+        sent_before_the_end,
     ],
     ids=[
         "a node that only raises",
@@ -577,6 +592,7 @@ def c_of_all(state: Grown) -> Any:
         "a topic of a subgraph",
         "a command to the parent",
         "a reducer that works in place",
+        "a deferred node beside what is sent",
     ],
 )
 def test_nothing_is_asked_that_the_graph_does_not_ask(build: Callable[[], StateGraph[Any]]) -> None:
