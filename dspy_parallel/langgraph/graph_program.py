@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from langgraph._internal._constants import PULL
+from langgraph._internal._constants import CONF, CONFIG_KEY_RESUMING, PULL
 from langgraph.channels.binop import BinaryOperatorAggregate
 from langgraph.channels.last_value import LastValue, LastValueAfterFinish
 from langgraph.channels.named_barrier_value import NamedBarrierValue, NamedBarrierValueAfterFinish
@@ -32,7 +32,7 @@ from ..overlap.runtime.fibers import Fiber
 from ..overlap.runtime.snapshot import private_copy
 from ..overlap.runtime.thunks import BailOut, Pending, ProgramPoint
 from .node_facts import Branch, NodeFacts, View, facts_of_node, keys_of_input
-from .state_views import MISSING, Commanded, Maybe, Sent, State, gone_to, items_of, seen, targets_of
+from .state_views import MISSING, UNKNOWN, Commanded, Maybe, Sent, State, gone_to, items_of, seen, targets_of
 
 __all__ = ["Following", "GraphProgram", "Progress"]
 
@@ -133,6 +133,10 @@ class GraphProgram:
         node = self.nodes.get(name)
         return node is not None and (name == START or node.function is not None or node.graph is not None)
 
+    def goes_on(self, loop: Any, name: str) -> bool:
+        """Whether a node of a resumed run is a graph that may go on from a checkpoint of its own."""
+        return bool(loop.config[CONF].get(CONFIG_KEY_RESUMING)) and self.nodes[name].graph is not None
+
     def place(self, loop: Any) -> tuple[State, _Position, list[Any]] | None:
         """Where LangGraph is before a step: the state, the position, and what the tasks are sent, in order."""
         # In the order in which their updates go through the reducers (LangGraph's `apply_writes()`).
@@ -145,6 +149,7 @@ class GraphProgram:
         waiting = frozenset((name, each) for name in open_ones if name in self.joins for each in channels[name].seen)
         deferred = frozenset(name.rpartition(":")[2] for name in open_ones if _is_complete(channels[name]))
         given = [task.input if task.name == START or task.path[0] != PULL else MISSING for task in tasks]
+        given = [UNKNOWN if self.goes_on(loop, task.name) else each for task, each in zip(tasks, given, strict=True)]
         position = _Position(
             tuple((task.name, MISSING) for task in tasks), waiting, deferred, loop.stop - loop.step + 1
         )
@@ -322,7 +327,7 @@ class Following(Intrinsic):
             given, keys = items_of(frame, frame.force(given)), self._graph.given
             return {key: value for key, value in given.items() if keys is None or key in keys}
         what = f"what `{node.name}` returns"
-        if node.view is None or (node.function is None and node.graph is None):
+        if given is UNKNOWN or node.view is None or (node.function is None and node.graph is None):
             return self._unknown(frame, what, step)
         view = given if given is not MISSING else self._seen(frame, state, node.view, node.keys.reads, step)
         if node.graph is not None:

@@ -177,7 +177,7 @@ def follow(loop: Any) -> None:
         return
     run.follow(loop)
     for task in loop.tasks.values():
-        if run.program.follows(task.name):
+        if run.program.follows(task.name) and not run.program.goes_on(loop, task.name):
             run.tasks.add(task.id)
             _runs[task.id] = run
 

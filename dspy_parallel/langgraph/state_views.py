@@ -14,10 +14,12 @@ from ..overlap.runtime.fibers import Fiber
 from ..overlap.runtime.thunks import BailOut, Pending
 from .node_facts import View
 
-__all__ = ["MISSING", "Commanded", "Maybe", "Sent", "State", "gone_to", "items_of", "seen", "targets_of"]
+__all__ = ["MISSING", "UNKNOWN", "Commanded", "Maybe", "Sent", "State", "gone_to", "items_of", "seen", "targets_of"]
 
 MISSING: Any = object()
 """Stands for the value of a key that is not there."""
+UNKNOWN: Any = object()
+"""Stands for what a task is given that only LangGraph can run."""
 
 State = dict[str, Any]
 

@@ -601,6 +601,25 @@ def test_nothing_is_asked_that_the_graph_does_not_ask(build: Callable[[], StateG
         assert (seen.events, seen.history, seen.requests) == (expected.events, expected.history, expected.requests)
 
 
+def test_a_subgraph_that_is_resumed_goes_on_where_it_was() -> None:
+    def asking(state: State) -> Any:
+        return {"b": interrupt("?")}
+
+    def asked(convert: Callable[[StateGraph[Any]], Any]) -> tuple[Any, Counter[str]]:
+        compiled = convert(in_a_row(a, in_a_row(b, asking, c).compile(), d)).compile(checkpointer=InMemorySaver())
+        lm, config = TimedLM(), {"configurable": {"thread_id": "1"}}
+
+        async def main() -> Any:
+            with dspy.context(lm=lm):
+                await compiled.ainvoke({"question": "why?", "log": []}, config)
+                lm.requests.clear()
+                return plain(await compiled.ainvoke(Command(resume="yes"), config))
+
+        return run_virtual(main)[0], Counter(lm.requests)
+
+    assert asked(overlapped) == asked(lambda builder: parallelize_graph(builder, engine="loop"))
+
+
 def killing(state: State) -> Any:
     if "KILLED" in os.environ:
         os.kill(os.getpid(), signal.SIGKILL)
