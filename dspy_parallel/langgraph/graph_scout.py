@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 from langgraph.errors import GraphInterrupt
 from langgraph.pregel import Pregel
@@ -43,42 +43,37 @@ class _GraphRun:
 
         class GraphSession(Session):
             has_begun = False
+            run: _GraphRun
 
             def begin(self, call: Any) -> Any:
                 if call.side == "main":
                     made_in.append((call, events.current()))
                 return super().begin(call)
 
-            async def let_scout_go_first(self) -> None:
-                await super().let_scout_go_first()
-                await saved()
+            async def before_reply(self) -> None:
+                await super().before_reply()
+                here, saves = asyncio.get_running_loop(), _saves.get()
+                threads = [asyncio.wrap_future(each) for each in saves if isinstance(each, concurrent.futures.Future)]
+                others = [each for each in saves if isinstance(each, asyncio.Future) and each.get_loop() is here]
+                await asyncio.gather(*map(asyncio.shield, [*threads, *others]), return_exceptions=True)
 
             def is_held_before(self, point: Any) -> bool:
                 # Several nodes run at once, and LangGraph between them: once they have begun, it may be anywhere.
                 return not self.has_begun
 
-        async def saved() -> None:
-            # LangGraph hands the checkpoint before a step to a saver that may work in a thread, and goes on to change
-            # what it holds in place (the names that a join has seen). While an LM answers, the saver is done; where
-            # the reply is there already, the checkpoint would show what the step's nodes have written.
-            save = self._save
-            if save is not None and not save.done():
-                await asyncio.wait([save if isinstance(save, asyncio.Future) else asyncio.wrap_future(save)])
-
         self.program = program
         made_in = self.made_in = list[tuple[Any, events.OpenSpan | None]]()
         self.session = GraphSession(home)
+        self.session.run = self
         self.scouts: list[Any] = []
         self.tasks: set[str] = set()
         self._progress = Progress()
         self._step = self._now = 0
-        self._save: asyncio.Future[Any] | concurrent.futures.Future[Any] | None = None
-        """Of the checkpoint before the present step, as LangGraph does it in the background."""
         self._idle = 0
 
     def follow(self, loop: Any) -> None:
         """Run ahead from where LangGraph is, before any of the step's nodes has begun, if there is a need to."""
-        self._now, self._save = loop.step, getattr(loop, "_put_checkpoint_fut", None)
+        self._now = loop.step
         if self.scouts and (self._idle > MAX_IDLE or not self._progress.is_behind(loop.step - self._step)):
             return
         from ..overlap.prefetcher import Scout
@@ -117,7 +112,7 @@ class _GraphRun:
     def end(self) -> None:
         """The graph's run is over: cancel what is in flight and was not taken."""
         for task in self.tasks:
-            _runs.pop(task, None)
+            _tasks.pop(task, None)
 
         def close() -> None:
             self.session.close()
@@ -153,14 +148,30 @@ class _GraphRun:
         )
 
 
-_runs: dict[str, _GraphRun] = {}
-"""By the identifiers of the tasks that a scout follows."""
+class _Task(NamedTuple):
+    """What is known of one of LangGraph's tasks: whose run it is part of, and what is saved behind its back.
+
+    LangGraph hands checkpoints and writes to a saver that may work in a thread, and goes on to change in place what it
+    holds (the names that a join has seen); so do nodes and reducers. While an LM answers, the saver is done. Where the
+    reply is there already, what is saved would show what the step's nodes have written.
+    """
+
+    run: _GraphRun
+    saves: tuple[Any, ...]
+    is_followed: bool
+
+
+_tasks: dict[str, _Task] = {}
+"""By their identifiers."""
+
+_saves: ContextVar[tuple[Any, ...]] = ContextVar("dspy_parallel_saves", default=())
+"""Of the graph that the running code is a task of, and of those around it."""
 
 watcher: ContextVar[Callable[[Any], None] | None] = ContextVar("dspy_parallel_watcher", default=None)
 """Who is told of each run that begins."""
 
-_known: weakref.WeakKeyDictionary[Any, _GraphRun | None] = weakref.WeakKeyDictionary()
-"""By LangGraph's loops."""
+_known: weakref.WeakKeyDictionary[Any, tuple[_GraphRun | None, bool, set[Any]]] = weakref.WeakKeyDictionary()
+"""By LangGraph's loops: the run that each is part of, whether that is its own, and what a saver is at work on."""
 
 _programs: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
 """By the first node of a graph."""
@@ -169,17 +180,47 @@ _programs: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDict
 def follow(loop: Any) -> None:
     """Called when LangGraph has prepared the tasks of a step, before any of them runs."""
     if loop not in _known:
-        run = _known[loop] = _start(loop)
-        if run is not None:
-            loop.stack.callback(run.end)
-    run = _known[loop]
+        own = _start(loop)
+        if own is not None:
+            loop.stack.callback(own.end)
+        run = own or _around()
+        _known[loop] = run, own is not None, set() if run is None or loop.checkpointer is None else _note_saves(loop)
+    run, is_own, saving = _known[loop]
     if run is None:
         return
-    run.follow(loop)
+    if is_own:
+        run.follow(loop)
+    saves = tuple(each for each in list(saving) if not each.done())
     for task in loop.tasks.values():
-        if run.program.follows(task.name) and not run.program.goes_on(loop, task.name):
+        is_followed = is_own and run.program.follows(task.name) and not run.program.goes_on(loop, task.name)
+        if is_followed or saves:
             run.tasks.add(task.id)
-            _runs[task.id] = run
+            _tasks[task.id] = _Task(run, saves, is_followed)
+
+
+def _around() -> _GraphRun | None:
+    """The run that a graph is part of which is a node."""
+    if not api.is_inside():
+        return None
+    from ..overlap.session import current
+
+    return getattr(getattr(current.get(), "session", None), "run", None)
+
+
+def _note_saves(loop: Any) -> set[Any]:
+    """What LangGraph hands to the saver from now on; among what it submits are nodes and a wait, too."""
+    submit, put_writes = loop.submit, loop.checkpointer_put_writes
+    saves = {*submit.__self__.tasks}  # before the first step, all are saves
+
+    def noting(call: Any, *args: Any, **options: Any) -> Any:
+        future = submit(call, *args, **options)
+        if call == put_writes or getattr(call, "__name__", "") == "_checkpointer_put_after_previous":
+            saves.add(future)
+            future.add_done_callback(saves.discard)
+        return future
+
+    loop.submit = noting
+    return saves
 
 
 def _start(loop: Any) -> _GraphRun | None:
@@ -243,21 +284,25 @@ def _names(stops: Any, loop: Any) -> tuple[str, ...]:
 @contextmanager
 def followed(task: Any) -> Generator[Any]:
     """The code inside runs a task; if a scout follows it, as one of the main lines of the session that is yielded."""
-    run = _runs.get(task.id)
-    if run is None or not run.has_replies():
+    known = _tasks.get(task.id)
+    if known is None:
         yield None
         return
     from ..overlap.session import Current, current
 
-    tokens = current.set(Current(run.session, "main", None)), api.enter()
+    run = known.run if known.is_followed and known.run.has_replies() else None
+    tokens: list[Any] = [(_saves.reset, _saves.set((*_saves.get(), *known.saves)))]
+    if run is not None:
+        tokens += (current.reset, current.set(Current(run.session, "main", None))), (api.leave, api.enter())
     try:
-        yield run.session
+        yield run and run.session
     except GraphInterrupt:
-        run.interrupted(task.name)
+        if run is not None:
+            run.interrupted(task.name)
         raise
     finally:
         try:
-            current.reset(tokens[0])
-            api.leave(tokens[1])
+            for reset, token in tokens:
+                reset(token)
         except ValueError:
             pass  # the task's coroutine is being closed from elsewhere, in another context

@@ -91,7 +91,7 @@ async def _join(session: Session, call: Call, shared: SharedRequest, operation: 
     try:
         result = await asyncio.shield(shared.result)  # it belongs to the other side, too
         if call.side == "main":
-            await session.let_scout_go_first()
+            await session.before_reply()
     except asyncio.CancelledError:
         if shared.result.cancelled() and call.side == "main":
             call.has_diverged = True  # it was the scout's request that was cancelled, not this one

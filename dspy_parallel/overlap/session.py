@@ -195,6 +195,10 @@ class Session:
             if moves == self.moves:
                 self._rested = moves
 
+    async def before_reply(self) -> None:
+        """Wait until the main line may take a reply that is there."""
+        await self.let_scout_go_first()
+
     def abandon(self) -> None:
         """The scout is replaced by another one, which takes over those of its calls that it would make, too."""
         with self._lock:

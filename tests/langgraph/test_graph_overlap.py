@@ -450,20 +450,64 @@ def test_a_resumed_run_is_followed_from_the_tasks_of_its_checkpoint() -> None:
 
 
 class Unhurried(InMemorySaver):
-    """Takes a checkpoint as it is after a while, as a saver does that works in a thread or over a network."""
+    """Takes what it saves as it is after a while, as a saver does that works in a thread or over a network."""
 
     async def aput(self, *args: Any, **kwargs: Any) -> Any:
         for _ in range(500):
             await asyncio.sleep(0)
         return self.put(*args, **kwargs)
 
+    async def aput_writes(self, *args: Any, **kwargs: Any) -> Any:
+        for _ in range(1_000):
+            await asyncio.sleep(0)
+        return self.put_writes(*args, **kwargs)
 
-def test_a_checkpoint_holds_nothing_of_the_step_behind_it() -> None:
+    def saved(self) -> list[str]:
+        """All that it has, also of subgraphs."""
+        return sorted(
+            plain(
+                (
+                    found.config["configurable"]["checkpoint_ns"],
+                    found.metadata,
+                    sorted(found.checkpoint["channel_values"].items()),
+                    sorted(plain((channel, value)) for _, channel, value in found.pending_writes or ()),
+                )
+            )
+            for found in self.list(None)
+        )
+
+
+def joined() -> StateGraph[Any]:
+    return graph([(START, "a"), ("a", "b"), (["a", "b"], "c")], a=a, b=b, c=c)
+
+
+def listed(state: State) -> Any:
+    return {"c": [ask[0](question=state["question"]).answer]}
+
+
+def extended(state: State) -> Any:
+    found: Any = state["c"]
+    found.append(ask[1](question=state["question"] + "b").answer)
+    return {"d": found[-1]}
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        joined,
+        lambda: in_a_row(joined().compile(), d),
+        lambda: in_a_row(in_a_row(a, joined().compile()).compile(), d),
+        lambda: in_a_row(listed, extended),
+    ],
+    ids=["a join", "in a subgraph", "in one of a subgraph", "a list that a node changes"],
+)
+def test_what_is_saved_holds_nothing_of_the_step_behind_it(build: Callable[[], StateGraph[Any]]) -> None:
     """Though the step is over at once. What a join has seen is a set that LangGraph adds to."""
-    builders = [graph([(START, "a"), ("a", "b"), (["a", "b"], "c")], a=a, b=b, c=c) for _ in range(2)]
-    expected = run(parallelize_graph(builders[0], engine="loop"), Unhurried())
-    seen = run(overlapped(builders[1]), Unhurried())
+    savers = Unhurried(), Unhurried()
+    expected = run(parallelize_graph(build(), engine="loop"), savers[0])
+    seen = run(overlapped(build()), savers[1])
     assert (seen.events, seen.history, seen.requests) == (expected.events, expected.history, expected.requests)
+    assert savers[1].saved() == savers[0].saved()
     assert seen.seconds < expected.seconds
 
 
