@@ -17,7 +17,7 @@ from .bridge.engines import needs_thread, start
 from .bridge.kernel import StoppedProgram
 from .bridge.mailbox import Mailbox
 from .bridge.start_pace import SECONDS_PER_TURN
-from .bridge.thread_program import ThreadProgram, begin_in_thread
+from .bridge.thread_program import ThreadProgram
 from .placement import Placement
 
 __all__ = ["Job", "TaskPool"]
@@ -83,9 +83,8 @@ class TaskPool:
         if self._caller is not None:
             self._caller.cover(job.context)
         if needs_thread(job.fn, job.placement):
-            thread = job.context.run(CallingThread, None, is_callers=False)
             computes = job.placement.computes
-            job.run = ThreadProgram(self._loop, self._mailbox, thread, has_task=False, computes=computes)
+            job.run = job.context.run(ThreadProgram, self._mailbox, has_task=False, computes=computes)
         with self._lock:
             self._waiting.append(job)
             self._tell_whether_over()
@@ -141,7 +140,7 @@ class TaskPool:
 
     def _begin(self, job: Job) -> None:
         try:
-            begin_in_thread(cast("ThreadProgram", job.run).thread, partial(self._work, job))
+            cast("ThreadProgram", job.run).thread.begin(partial(self._work, job))
         except RuntimeError:  # there are no threads, see `run_in_thread()`
             self._mailbox.post(partial(self._start, job))
 

@@ -12,6 +12,7 @@ import pytest
 
 from dspy_parallel import task_pool
 from dspy_parallel.bridge import await_
+from dspy_parallel.bridge.caller_thread import CallingThread
 from dspy_parallel.placement import PINNED_TO_LOOP, PINNED_TO_THREAD
 from dspy_parallel.task_pool import Job, TaskPool
 
@@ -176,7 +177,7 @@ async def test_an_error_of_whoever_is_told_is_the_loops_business() -> None:
 async def test_a_crowd_of_threads_begins_over_several_turns_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Making one takes time, and the loop has others to serve."""
     now = 0.0
-    turn, begun, begin = 0, [], task_pool.begin_in_thread
+    turn, begun, begin = 0, [], CallingThread.begin
 
     class Clock:
         @staticmethod
@@ -190,7 +191,7 @@ async def test_a_crowd_of_threads_begins_over_several_turns_of_the_loop(monkeypa
         begin(*args)
 
     monkeypatch.setattr(task_pool, "time", Clock)
-    monkeypatch.setattr(task_pool, "begin_in_thread", take_time)
+    monkeypatch.setattr(CallingThread, "begin", take_time)
     landed, together = Landed(), threading.Barrier(20, timeout=100)
     pool = TaskPool(asyncio.get_running_loop(), 20, landed)
     jobs = [job(together.wait) for _ in range(20)]

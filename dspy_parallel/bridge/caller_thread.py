@@ -15,7 +15,7 @@ import asyncio
 import queue
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar
 from typing import Any
 
@@ -33,21 +33,18 @@ LOST_SECONDS = 1.0
 class CallingThread:
     """One thread that waits for an event loop in another thread.
 
-    Args:
+    Attributes:
         blocked: The loop that runs in this thread, if any; it stands still until the thread returns to it.
         is_callers: Whether it is a sync caller's own thread, not one of the pool.
         is_plain: Whether that caller knows nothing of the bridge: it makes a sync call as without this library.
-
-    Attributes:
-        blocked: The same.
-        is_callers: The same.
-        is_plain: The same.
         outer: The thread that waits for this one.
         is_over: Whether it has returned.
         on_wait: Called when it first waits.
     """
 
-    def __init__(self, blocked: asyncio.AbstractEventLoop | None, *, is_callers: bool, is_plain: bool = False) -> None:
+    def __init__(
+        self, blocked: asyncio.AbstractEventLoop | None = None, *, is_callers: bool = False, is_plain: bool = False
+    ) -> None:
         self.blocked = blocked
         self.is_callers = is_callers
         self.is_plain = is_plain
@@ -63,6 +60,21 @@ class CallingThread:
     def cover(self, context: Context) -> None:
         """Make it known to what runs in the context."""
         context.run(calling_thread.set, self)
+
+    def begin(self, job: Callable[[], None]) -> None:
+        """Run the job in the thread that waits for this one, if that has nothing to do, or in one of the pool's.
+
+        Raises:
+            RuntimeError: If there is none.
+        """
+        outer = self.outer
+        if outer is not None:
+            self.blocked, self.is_callers = outer.blocked, outer.is_callers  # before the job, which may ask
+            if outer.take(job):
+                return
+            self.blocked, self.is_callers = None, False
+        # A sync caller's thread holds none of the pool's.
+        pool.submit(job, may_wait=outer is None or outer.is_callers)
 
     def post(self, of: object, message: Any) -> None:
         """Give the thread what it waits for; from any thread."""
@@ -110,22 +122,18 @@ class CallingThread:
         try:
             yield
         finally:
-            self._withdraw()
+            try:
+                self._free.pop()
+            except IndexError:
+                self._pass_on_job()
 
-    def _withdraw(self) -> None:
-        """It has something to do; a job that was given to it at the last moment goes to the pool."""
-        try:
-            self._free.pop()
-            return
-        except IndexError:
-            pass
+    def _pass_on_job(self) -> None:
+        """A job that was given to it at the last moment goes to the pool."""
         others: list[tuple[object, Any]] = []
-        try:
+        with suppress(queue.Empty):  # the job has been run, and a signal handler raised right behind it
             while (message := self._messages.get(timeout=LOST_SECONDS))[0] is not None:
                 others.append(message)
             pool.submit(message[1])
-        except queue.Empty:  # the job has been run, and a signal handler raised right behind it
-            pass
         for message in others:
             self._messages.put(message)
 

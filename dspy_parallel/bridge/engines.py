@@ -13,9 +13,9 @@ from greenlet import getcurrent
 from ..callables import kind_of
 from ..errors import BridgeError, ThreadRequiredError
 from ..placement import ON_LOOP, PINNED_TO_LOOP, PINNED_TO_THREAD, Placement, SliceMeter
-from .kernel import Program, chain, current_greenlet_program, drive, handling, is_suspendable
+from .kernel import Program, chain, close_unused, current_greenlet_program, drive, handling, is_suspendable
 from .start_pace import turns_of
-from .thread_program import ThreadProgram, close_unused, current_thread_program, run_in_thread
+from .thread_program import ThreadProgram, current_thread_program, run_in_thread
 
 __all__ = [
     "await_",
@@ -205,7 +205,6 @@ def call_in_thread(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str
             raise refusal
         return await_(run_in_thread(fn, args, kwargs))
     if isinstance(program, ThreadProgram):
-        program.thread.waits()
-        with program.out_of_turn():
+        with program.blocks():
             return fn(*args, **kwargs)
     return fn(*args, **kwargs)

@@ -34,7 +34,16 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from ..errors import BridgeError
 from ..placement import SliceMeter
 
-__all__ = ["Program", "StoppedProgram", "chain", "current_greenlet_program", "drive", "handling", "is_suspendable"]
+__all__ = [
+    "Program",
+    "StoppedProgram",
+    "chain",
+    "close_unused",
+    "current_greenlet_program",
+    "drive",
+    "handling",
+    "is_suspendable",
+]
 
 T = TypeVar("T")
 
@@ -82,8 +91,7 @@ class Program(greenlet):
         """
         if self.refusal is not None:
             # A strict program has caught the error that says so, which must not become a prompt: it gets no further.
-            if isinstance(awaitable, types.CoroutineType):
-                awaitable.close()
+            close_unused(awaitable)
             raise self.refusal
         steps: Any
         # A coroutine that somebody else has begun to await must not be stepped: `await` raises what is right.
@@ -160,6 +168,12 @@ def _pass_on(value: Any, failure: BaseException | None) -> tuple[Any, BaseExcept
 
 async def _await(awaitable: Awaitable[T]) -> T:
     return await awaitable
+
+
+def close_unused(awaitable: object) -> None:
+    """Close a coroutine that will not be awaited; leave tasks and futures to their owners."""
+    if isinstance(awaitable, types.CoroutineType):
+        awaitable.close()
 
 
 def chain(exception: BaseException, handled: BaseException | None) -> None:

@@ -190,7 +190,7 @@ def _run_here(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any
             "wait for itself. Await run() there instead."
         )
     thread = CallingThread(asyncio._get_running_loop(), is_callers=True, is_plain=is_plain)
-    program = ThreadProgram(served.loop, served.mailbox, thread, has_task=False)
+    program = ThreadProgram(served.mailbox, thread, has_task=False)
     if is_coroutine:
         return cast("T", program.run(lambda: program.wait_for(fn(*args, **kwargs), is_free=True), (), {}))
     return cast("T", program.run(fn, args, kwargs))

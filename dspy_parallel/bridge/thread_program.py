@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import os
 import sys
 import threading
@@ -34,11 +33,11 @@ from greenlet import getcurrent, greenlet
 from .. import events
 from ..errors import BridgeError
 from .caller_thread import CallingThread, calling_thread
-from .kernel import Program, StoppedProgram, chain, drive, handling
+from .kernel import Program, StoppedProgram, chain, close_unused, drive, handling
 from .mailbox import Mailbox, mailbox_of
-from .thread_pool import join_workers, pool
+from .thread_pool import join_workers
 
-__all__ = ["Outcome", "ThreadProgram", "close_unused", "current_thread_program", "run_in_thread"]
+__all__ = ["Outcome", "ThreadProgram", "current_thread_program", "run_in_thread"]
 
 T = TypeVar("T")
 _local = threading.local()
@@ -85,33 +84,29 @@ class ThreadProgram:
     """One run of a sync function in a thread of its own, as seen from that thread.
 
     Args:
-        loop: Where its awaitables run.
-        mailbox: That loop's.
-        thread: Its thread.
+        mailbox: That of the loop where its awaitables run.
+        thread: Its thread; by default one that it is yet to `begin()` in.
         has_task: Whether a task has started it, and serves it. Otherwise one comes into being with its first wait.
         in_order: Whether its task hears its first message behind what others have sent to the loop before, also if the
             message is there already.
         computes: Whether it takes turns with the others that do.
     """
 
-    strict = False
-
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
         mailbox: Mailbox,
-        thread: CallingThread,
+        thread: CallingThread | None = None,
         *,
         has_task: bool = True,
         in_order: bool = False,
         computes: bool = False,
     ) -> None:
-        self.thread = thread
+        self.thread = thread or CallingThread()
         self._in_order = in_order
         self._computes = computes
         self._has_turn = False
         self._has_task = has_task
-        self._loop = loop
+        self.loop = mailbox.loop
         self._mailbox = mailbox
         self._messages: deque[Request | Outcome] = deque()
         self._message_came: asyncio.Future[None] | None = None
@@ -123,7 +118,6 @@ class ThreadProgram:
         self._has_waited = False
         self._is_served = False
         self._abandoned = False
-        self._ended = False
 
     # In the program's thread
 
@@ -132,32 +126,33 @@ class ThreadProgram:
         outer, _local.program = getattr(_local, "program", None), self
         token = calling_thread.set(self.thread)
         try:
-            self._take_turn(self._computes)
+            self._turn(self._computes)
             yield
         finally:
-            self._leave_turn()
+            self._turn(False)
             calling_thread.reset(token)
             _local.program = outer
             self.thread.is_over = True
 
-    def _take_turn(self, wanted: bool) -> None:
-        if wanted:
-            self._has_turn = _computing.acquire()
-
-    def _leave_turn(self) -> bool:
-        had, self._has_turn = self._has_turn, False
-        if had:
+    def _turn(self, wanted: bool) -> bool:
+        """Take or leave its turn to compute, and tell whether it had it."""
+        had = self._has_turn
+        if wanted and not had:
+            _computing.acquire()
+        elif had and not wanted:
             _computing.release()
+        self._has_turn = wanted
         return had
 
     @contextmanager
-    def out_of_turn(self) -> Generator[None]:
-        """Let others compute while it waits, or blocks."""
-        had = self._leave_turn()
+    def blocks(self) -> Generator[None]:
+        """It waits for something else than an awaitable; others may compute meanwhile."""
+        self.thread.waits()
+        had_turn = self._turn(False)
         try:
             yield
         finally:
-            self._take_turn(had)
+            self._turn(had_turn)
 
     def work(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Run the program to its end in a worker thread; never raises."""
@@ -171,11 +166,8 @@ class ThreadProgram:
         self._send(outcome)
 
     def _call(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
-        with self._here():
-            if events.current() is None:
-                return fn(*args, **kwargs)
-            with events.span("thread", threading.current_thread().name):
-                return fn(*args, **kwargs)
+        with self._here(), events.span("thread", threading.current_thread().name):
+            return fn(*args, **kwargs)
 
     def run(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_callers: bool = True) -> T:
         """Run the program here, in the thread and context of a sync caller, or of a `TaskPool`'s worker.
@@ -196,11 +188,11 @@ class ThreadProgram:
         """Have the awaitable awaited by the program's task, and wait; with `is_free`, run programs started below it."""
         request = _waiting[self] = Request(awaitable, getcurrent().gr_context)
         self._has_waited = True
-        had_turn = self._leave_turn()
+        had_turn = self._turn(False)
         try:
             with self.thread.offered() if is_free else nullcontext():
                 is_sent = self._send(request) and not self._abandoned
-                is_heard = is_sent and not (_process_ends and not self._loop.is_running())
+                is_heard = is_sent and not (_process_ends and not self.loop.is_running())
                 outcome: Outcome | None = self.thread.wait(request, is_free=is_free) if is_heard else None
         except BaseException:
             # Ctrl-C, raised in this thread by the signal's handler. What it waited for is cancelled, and may clean up.
@@ -210,7 +202,7 @@ class ThreadProgram:
             raise
         finally:
             _waiting.pop(self, None)
-            self._take_turn(had_turn)
+            self._turn(had_turn)
         if outcome is None:
             if not is_sent:
                 close_unused(awaitable)
@@ -250,7 +242,7 @@ class ThreadProgram:
         if not self._has_task:
             self._has_task = True
             # In a context of its own: each awaitable runs in the program's.
-            self._task = contextvars.Context().run(self._loop.create_task, self.serve())
+            self._task = contextvars.Context().run(self.loop.create_task, self.serve())
             self._task.add_done_callback(self._serve_after_all)
         waiter = self._message_came
         if waiter is not None and not waiter.done():
@@ -266,7 +258,7 @@ class ThreadProgram:
         """The worker's next message; a cancel that arrives meanwhile is kept for the program's next wait."""
         while not self._messages or self._in_order:
             self._in_order = False
-            self._message_came = self._loop.create_future()
+            self._message_came = self.loop.create_future()
             try:
                 if not self._was_cancelled:
                     await self._message_came
@@ -283,15 +275,8 @@ class ThreadProgram:
         """Await what the program waits for, until it is done; return its result."""
         self._is_served = True
         try:
-            while True:
-                message = await self._next_message()
+            while not isinstance(message := await self._next_message(), Outcome):
                 cancelled, self._cancelled = self._cancelled, None
-                if isinstance(message, Outcome):
-                    self._ended = True
-                    if cancelled is not None and isinstance(message.exception, Exception | None):
-                        # As the program could not hear of it, it must not be lost either.
-                        message = Outcome(exception=_during(message.exception, cancelled))
-                    return message.unwrap()
                 if cancelled is not None:
                     close_unused(message.awaitable)
                     reply = Outcome(exception=cancelled)
@@ -301,12 +286,18 @@ class ThreadProgram:
                     self._awaited = None
                 self.thread.post(message, reply)
                 del message, reply, cancelled
-        finally:
-            if not self._ended:  # GeneratorExit
-                self._abandoned = True
-                # In this order: the program looks at `_abandoned` once more when its request is among the messages.
-                for request in (self._awaited, *self._messages):
-                    self.thread.post(request, Outcome(exception=BridgeError("The program's task was destroyed.")))
+        except BaseException:  # GeneratorExit
+            self._abandoned = True
+            # In this order: the program looks at `_abandoned` once more when its request is among the messages.
+            for request in (self._awaited, *self._messages):
+                self.thread.post(request, Outcome(exception=BridgeError("The program's task was destroyed.")))
+            raise
+        if self._cancelled is not None and isinstance(message.exception, Exception | None):
+            # As the program could not hear of it, it must not be lost either.
+            chain(self._cancelled, message.exception)
+            message.exception = self._cancelled
+        self._cancelled = None
+        return message.unwrap()
 
     async def _await(self, request: Request) -> Outcome:
         # In a program of its own, so that sync code called by the awaited coroutine can wait, too.
@@ -324,18 +315,6 @@ class ThreadProgram:
             self._was_interrupted = False
 
 
-def _during(first: BaseException | None, then: BaseException) -> BaseException:
-    if first is not None:
-        chain(then, first)
-    return then
-
-
-def close_unused(awaitable: object) -> None:
-    """Close a coroutine that will not be awaited; leave tasks and futures to their owners."""
-    if inspect.iscoroutine(awaitable):
-        awaitable.close()
-
-
 def current_thread_program() -> ThreadProgram | None:
     """The program that runs in this thread, if any.
 
@@ -344,22 +323,6 @@ def current_thread_program() -> ThreadProgram | None:
     """
     program: ThreadProgram | None = getattr(_local, "program", None)
     return program if program is not None and asyncio._get_running_loop() is program.thread.blocked else None
-
-
-def begin_in_thread(thread: CallingThread, job: Callable[[], None]) -> None:
-    """Run the job, to which the thread will belong: in a calling thread that waits for it, or in one of the pool's.
-
-    Raises:
-        RuntimeError: If there is none.
-    """
-    caller = thread.outer
-    if caller is not None:
-        thread.blocked, thread.is_callers = caller.blocked, caller.is_callers
-        if caller.take(job):
-            return
-        thread.blocked, thread.is_callers = None, False
-    # A sync caller's thread holds none of the pool's.
-    pool.submit(job, may_wait=caller is None or caller.is_callers)
 
 
 async def run_in_thread(
@@ -379,10 +342,8 @@ async def run_in_thread(
         BaseException: Whatever `fn` raises.
         asyncio.CancelledError: After the thread has left `fn`, if the task was cancelled meanwhile.
     """
-    loop = asyncio.get_running_loop()
-    thread = CallingThread(None, is_callers=False)
-    in_order = submit is not None
-    program = ThreadProgram(loop, mailbox_of(loop), thread, in_order=in_order, computes=computes)
+    mailbox, in_order = mailbox_of(asyncio.get_running_loop()), submit is not None
+    program = ThreadProgram(mailbox, in_order=in_order, computes=computes)
     context = getcurrent().gr_context
     fn = handling(sys.exc_info()[1], fn)
 
@@ -395,7 +356,7 @@ async def run_in_thread(
         if submit is not None:
             submit(job)
         else:
-            begin_in_thread(thread, job)
+            program.thread.begin(job)
     except RuntimeError:
         # There are no threads, none at all: so it is once the main thread of Python 3.12 has ended.
         return await drive(Program(), fn, args, kwargs)
@@ -407,7 +368,7 @@ def _end() -> None:
     global _process_ends
     _process_ends = True
     for program, request in list(_waiting.items()):
-        if not program._loop.is_running():
+        if not program.loop.is_running():
             program.thread.post(request, None)
     join_workers()
 
@@ -417,14 +378,13 @@ with suppress(RuntimeError):  # imported while the process ends
 
 
 def _after_fork() -> None:
+    """A child has the thread that forked, but neither the loop on the other side nor a thread that waits for it."""
     global _computing
-    _computing = threading.Lock()  # another thread's, which is not in the child
+    _computing = threading.Lock()
     _waiting.clear()
+    _local.__dict__.clear()
+    calling_thread.set(None)
 
 
 if hasattr(os, "register_at_fork"):
-    # Nor does it have the threads that wait for it.
-    os.register_at_fork(after_in_child=lambda: calling_thread.set(None) and None)
-    # A child forked by a program has its thread, but not the loop on the other side.
-    os.register_at_fork(after_in_child=lambda: _local.__dict__.clear())
     os.register_at_fork(after_in_child=_after_fork)

@@ -32,7 +32,7 @@ def _tell_who_waits(fn: Any, future: concurrent.futures.Future[Any]) -> None:
     """
     context = getattr(fn, "__self__", None)
     if isinstance(context, contextvars.Context) and asyncio._get_running_loop() is not None:
-        thread = CallingThread(asyncio._get_running_loop(), is_callers=False)
+        thread = CallingThread(asyncio._get_running_loop())
         thread.cover(context)
         future.add_done_callback(lambda _: setattr(thread, "is_over", True))
 

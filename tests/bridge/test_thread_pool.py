@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dspy_parallel.bridge import await_, thread_pool, thread_program
+from dspy_parallel.bridge import await_, caller_thread, thread_pool
 from dspy_parallel.bridge.thread_pool import LoopExecutor, WorkerPool
 from tests.bridge.programs import run
 
@@ -35,7 +35,7 @@ class Job:
 def own_pool(monkeypatch: pytest.MonkeyPatch, most: int | None = None) -> WorkerPool:
     """A new one in the place of the process's."""
     made = WorkerPool(most)
-    monkeypatch.setattr(thread_program, "pool", made)
+    monkeypatch.setattr(caller_thread, "pool", made)
     return made
 
 

@@ -43,8 +43,8 @@ MUTANTS = [
     ),
     Mutant(
         "a cancel is lost while a thread computes",
-        "if cancelled is not None and isinstance(message.exception, Exception | None):",
-        "if cancelled is None and isinstance(message.exception, asyncio.CancelledError):",
+        "if self._cancelled is not None and isinstance(message.exception, Exception | None):",
+        "if self._cancelled is None and isinstance(message.exception, asyncio.CancelledError):",
         ("tests/bridge/test_cancellation.py",),
     ),
     Mutant(
