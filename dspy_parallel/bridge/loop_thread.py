@@ -15,6 +15,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from ..callables import is_coroutine_function
@@ -50,8 +51,8 @@ class _LoopThread:
         self.loop.set_default_executor(LoopExecutor())
         self.mailbox = Mailbox(self.loop)
         self._going_on = threading.Lock()
-        self._thread = threading.Thread(target=self._serve, name="dspy-parallel-loop", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._serve, name="dspy-parallel-loop", daemon=True)
+        self.thread.start()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -81,11 +82,6 @@ class _LoopThread:
         """Undo that."""
         if self._going_on.locked():
             self._going_on.release()
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether the calling thread is this loop's own."""
-        return threading.current_thread() is self._thread
 
 
 _loop_thread: _LoopThread | None = None
@@ -129,14 +125,13 @@ def serving_loop() -> asyncio.AbstractEventLoop | None:
     That is its program's own, or outside of programs the one that serves sync callers; None in callbacks and
     coroutines on that very loop, which can only block it.
     """
+    program = current_program()
+    if isinstance(program, ThreadProgram):
+        return program.loop
     if in_bridge():
-        return await_(_running_loop())
+        return asyncio.get_running_loop()
     served = _the_loop_thread()
-    return None if served.is_mine else served.loop
-
-
-async def _running_loop() -> asyncio.AbstractEventLoop:
-    return asyncio.get_running_loop()
+    return None if served.thread is threading.current_thread() else served.loop
 
 
 def run_sync(fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
@@ -150,7 +145,7 @@ def run_sync(fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         BridgeError: When called from a callback or coroutine on the very loop that would have to run it.
         BaseException: Whatever `fn` raises.
     """
-    return _run_sync(fn, args, kwargs, is_plain=False)
+    return cast("T", _run(partial(fn, *args, **kwargs), is_plain=False))
 
 
 def run_plainly(fn: Callable[[], T], /) -> T:
@@ -160,46 +155,41 @@ def run_plainly(fn: Callable[[], T], /) -> T:
         BridgeError: As `run_sync()`.
         BaseException: Whatever `fn` raises.
     """
-    return _run_sync(fn, (), {}, is_plain=True)
+    return cast("T", _run(fn, is_plain=True))
 
 
-def _run_sync(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_plain: bool) -> T:
+def _run(fn: Callable[[], Any], *, is_plain: bool) -> Any:
+    call = partial(_wait_for, fn) if is_coroutine_function(fn) else fn
     try:
-        return _run_here(fn, args, kwargs, is_plain=is_plain)
+        if in_bridge():
+            return call()
+        try:
+            served = _the_loop_thread()
+        except RuntimeError:  # Python 3.12 starts no thread once the main thread has ended
+            return _run_on_loop_of_its_own(call)
+        if served.thread is threading.current_thread():
+            raise BridgeError(
+                "run_sync() was called on the event loop that serves sync callers, in code that is not bridged: it "
+                "would wait for itself. Await run() there instead."
+            )
+        thread = CallingThread(asyncio._get_running_loop(), is_callers=True, is_plain=is_plain)
+        return ThreadProgram(served.mailbox, thread, has_task=False).run(call, (), {})
     except StoppedProgram as stopped:
         stop = stopped.__cause__
         assert stop is not None
     raise stop
 
 
-def _run_here(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_plain: bool) -> T:
-    program: Any = current_program()
-    is_coroutine = is_coroutine_function(fn)
-    if program is None and in_bridge():  # inside another library's greenlet
-        return await_(fn(*args, **kwargs)) if is_coroutine else fn(*args, **kwargs)  # type: ignore[arg-type]
-    if program is not None:
-        result = program.wait_for(fn(*args, **kwargs), is_free=True) if is_coroutine else fn(*args, **kwargs)
-        return cast("T", result)
-    try:
-        served = _the_loop_thread()
-    except RuntimeError:  # Python 3.12 starts no thread once the main thread has ended
-        return _run_on_loop_of_its_own(fn, args, kwargs)
-    if served.is_mine:
-        raise BridgeError(
-            "run_sync() was called on the event loop that serves sync callers, in code that is not bridged: it would "
-            "wait for itself. Await run() there instead."
-        )
-    thread = CallingThread(asyncio._get_running_loop(), is_callers=True, is_plain=is_plain)
-    program = ThreadProgram(served.mailbox, thread, has_task=False)
-    if is_coroutine:
-        return cast("T", program.run(lambda: program.wait_for(fn(*args, **kwargs), is_free=True), (), {}))
-    return cast("T", program.run(fn, args, kwargs))
+def _wait_for(fn: Callable[[], Any]) -> Any:
+    program = current_program()
+    # None inside another library's greenlet.
+    return await_(fn()) if program is None else program.wait_for(fn(), is_free=True)
 
 
-def _run_on_loop_of_its_own(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+def _run_on_loop_of_its_own(call: Callable[[], Any]) -> Any:
     loop = asyncio.new_event_loop()
     loop.set_default_executor(LoopExecutor())
     try:
-        return loop.run_until_complete(start(fn, args, kwargs))
+        return loop.run_until_complete(start(call, (), {}))
     finally:
         loop.close()
