@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import pytest
 
@@ -17,10 +16,17 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_at_every_await(run_here, engine, at):
-    """Raised exactly there, with its message, and cleanup that waits runs to its end."""
+    """Raised exactly there, inside out, with its message; cleanup that waits runs to its end."""
 
     async def main():
         gate, log = Gate(), []
+
+        async def wait():
+            try:
+                await gate.wait()
+            finally:
+                await asyncio.sleep(0)
+                log.append("coroutine")
 
         async def cleanup():
             await asyncio.sleep(0)
@@ -30,7 +36,7 @@ def test_at_every_await(run_here, engine, at):
         def program():
             for n in range(3):
                 try:
-                    await_(gate.wait() if n == at else asyncio.sleep(0))
+                    await_(wait() if n == at else asyncio.sleep(0))
                 except asyncio.CancelledError as exc:
                     log.append((n, exc.args))
                     raise
@@ -42,77 +48,7 @@ def test_at_every_await(run_here, engine, at):
         await gate.arrived.wait()
         task.cancel("because")
         await cancelled(task)
-        assert log == [(at, ("because",)), "cleaned"]
-
-    run_here(main)
-
-
-def test_the_awaited_coroutine_is_cancelled_first(run_here, engine):
-    """Inside out, with waits on the way."""
-
-    async def main():
-        gate, log = Gate(), []
-
-        async def inner():
-            try:
-                await gate.wait()
-            finally:
-                await asyncio.sleep(0)
-                log.append("inner")
-
-        def program():
-            try:
-                await_(inner())
-            finally:
-                log.append("program")
-
-        task = asyncio.ensure_future(run(program, engine=engine))
-        await gate.arrived.wait()
-        task.cancel()
-        await cancelled(task)
-        assert log == ["inner", "program"]
-
-    run_here(main)
-
-
-def test_bare_except_swallows_it(run_here, engine):
-    """As in a coroutine: the program goes on, can wait again, and be cancelled again."""
-
-    async def main():
-        first, second = Gate(), Gate()
-
-        def program():
-            try:
-                await_(first.wait())
-            except:  # noqa: E722
-                pass
-            await_(asyncio.sleep(0))
-            await_(second.wait())
-
-        task = asyncio.ensure_future(run(program, engine=engine))
-        await first.arrived.wait()
-        task.cancel()
-        await second.arrived.wait()
-        assert not task.done()
-        task.cancel()
-        await cancelled(task)
-
-    run_here(main)
-
-
-def test_except_exception_does_not(run_here, engine):
-    async def main():
-        gate = Gate()
-
-        def program():
-            with contextlib.suppress(Exception):
-                await_(gate.wait())
-            raise AssertionError("went on")
-
-        task = asyncio.ensure_future(run(program, engine=engine))
-        await gate.arrived.wait()
-        task.cancel()
-        await cancelled(task)
+        assert log == ["coroutine", (at, ("because",)), "cleaned"]
 
     run_here(main)
 

@@ -129,33 +129,6 @@ def test_a_context_of_its_own_inside(run_here, engine):
     run_here(main)
 
 
-def test_kept_across_a_cancel(run_here, engine):
-    async def main():
-        VAR.set("caller")
-        waits = asyncio.Event()
-
-        async def wait():
-            VAR.set("coroutine")
-            waits.set()
-            await asyncio.get_running_loop().create_future()
-
-        def program():
-            token = VAR.set("program")
-            try:
-                await_(wait())
-            except asyncio.CancelledError:
-                assert VAR.get() == "coroutine"
-                VAR.reset(token)
-            return VAR.get()
-
-        task = asyncio.ensure_future(run(program, engine=engine))
-        await waits.wait()
-        task.cancel()
-        assert await task == "caller"
-
-    run_here(main)
-
-
 def test_a_context_shared_by_tasks(run_here, engine):
     """create_task(context=...) (3.11): the tasks asked for one context, and get it."""
     import sys

@@ -21,26 +21,40 @@ from .waiting import Computing, Gate, gone, ticks
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
-def test_closing_a_coroutine_runs_finally_blocks():
-    """coro.close(): GeneratorExit is raised in the program; waiting is an error then, what does not wait works."""
+async def forever():
+    await asyncio.get_running_loop().create_future()
+
+
+def begun(program):
+    """A coroutine that has been stepped to the program's first wait."""
+    coroutine = run(program, engine="loop")
+    coroutine.send(None)
+    return coroutine
+
+
+@pytest.mark.parametrize("by", ["close", "collection"])
+def test_closing_a_coroutine_runs_finally_blocks(by):
+    """GeneratorExit is raised in the program; waiting is an error then, what does not wait works."""
     log = []
 
     async def instant():
         return "instant"
 
-    async def main():
-        def program():
-            try:
-                await_(asyncio.get_running_loop().create_future())
-            except GeneratorExit:
-                log.append("exit")
-                raise
-            finally:
-                log.append(await_(instant()))
+    def program():
+        try:
+            await_(forever())
+        except GeneratorExit:
+            log.append("exit")
+            raise
+        finally:
+            log.append(await_(instant()))
 
-        coroutine = run(program, engine="loop")
-        coroutine.send(None)
-        coroutine.close()
+    async def main():
+        coroutine = begun(program)
+        if by == "close":
+            coroutine.close()
+        del coroutine
+        gc.collect()
         assert log == ["exit", "instant"]
 
     asyncio.run(main())
@@ -59,50 +73,44 @@ def test_closing_with_await_in_finally(with_loop):
 
     def program():
         try:
-            await_(pending())
+            await_(forever())
         finally:
             try:
                 await_(cleanup())
             finally:
                 log.append("program ended")
 
-    async def pending():
-        await asyncio.get_running_loop().create_future()
+    def close(coroutine):
+        with pytest.raises(BridgeError, match="being closed"):
+            coroutine.close()
 
     async def main():
-        coroutine = run(program, engine="loop")
-        coroutine.send(None)
-        if not with_loop:
-            return coroutine
-        with pytest.raises(BridgeError, match="being closed"):
-            coroutine.close()
+        coroutine = begun(program)
+        if with_loop:
+            close(coroutine)
+        return coroutine
 
     coroutine = asyncio.run(main())
-    if coroutine is not None:
-        with pytest.raises(BridgeError, match="being closed"):
-            coroutine.close()
+    if not with_loop:
+        close(coroutine)
     assert log == ["cleanup ended", "program ended"]
 
 
 def test_closing_what_swallows_it():
     """As in plain code: a generator that goes on to wait ignores GeneratorExit, one that returns is closed."""
 
+    def returns():
+        with contextlib.suppress(BaseException):
+            await_(forever())
+
+    def waits_on():
+        returns()
+        await_(asyncio.sleep(0))
+
     async def main():
-        def returns():
-            with contextlib.suppress(BaseException):
-                await_(asyncio.get_running_loop().create_future())
-
-        def waits_on():
-            with contextlib.suppress(BaseException):
-                await_(asyncio.get_running_loop().create_future())
-            await_(asyncio.sleep(0))
-
-        coroutine = run(returns, engine="loop")
-        coroutine.send(None)
-        coroutine.close()
+        begun(returns).close()
         await ticks(2)  # each begins in a turn of its own
-        coroutine = run(waits_on, engine="loop")
-        coroutine.send(None)
+        coroutine = begun(waits_on)
         with pytest.raises(RuntimeError):
             coroutine.close()
 
@@ -148,49 +156,6 @@ def test_closing_a_thread_program(waits):
     asyncio.run(main())
     assert done.is_set()
     assert isinstance(outcome[0], BridgeError)
-
-
-def test_dropped_coroutine_ends_its_program():
-    """Garbage collection of a suspended coroutine closes it, and so its greenlet."""
-    log = []
-
-    async def main():
-        def program():
-            try:
-                await_(asyncio.get_running_loop().create_future())
-            finally:
-                log.append("ended")
-
-        coroutine = run(program, engine="loop")
-        coroutine.send(None)
-        del coroutine
-        gc.collect()
-        assert log == ["ended"]
-
-    asyncio.run(main())
-
-
-def test_asyncio_run_cancels_what_is_in_flight(engine):
-    """Programs that nobody awaits are cancelled when the loop ends, and unwind."""
-    log = []
-
-    async def main():
-        gate = Gate()
-
-        def program():
-            try:
-                await_(gate.wait())
-            finally:
-                await_(asyncio.sleep(0))
-                log.append("ended")
-
-        task = asyncio.ensure_future(run(program, engine=engine))
-        await gate.arrived.wait()
-        return weakref.ref(task)
-
-    task = asyncio.run(main())
-    assert log == ["ended"]
-    assert gone([task])
 
 
 def test_loop_closed_under_a_computing_thread():

@@ -21,11 +21,6 @@ def program(n):
     return await_(echo(n)) + await_(echo(1))
 
 
-def test_asyncio_run_again_and_again(engine):
-    for n in range(3):
-        assert asyncio.run(run(program, n, engine=engine)) == n + 1
-
-
 @pytest.mark.usefixtures("no_leaks")
 def test_loops_in_several_threads_at_once(loop_kind, engine):
     """All programs of all loops must be in flight before any returns."""
@@ -60,15 +55,6 @@ def test_loops_in_several_threads_at_once(loop_kind, engine):
     for thread in threads:
         thread.join(100)
     assert results == {n: list(range(1, 11)) for n in range(4)}
-
-
-def test_one_loop_after_the_other_in_one_program(engine):
-    """Nothing of a loop is kept: a function may run on a new one each time, from a worker too."""
-
-    def outer():
-        return asyncio.run(run(program, 1, engine=engine))
-
-    assert asyncio.run(run(outer, engine="thread")) == 2
 
 
 def test_free_threaded_python_means_threads(monkeypatch):

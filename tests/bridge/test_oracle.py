@@ -1,7 +1,7 @@
 """Plain async code is the oracle: random programs do the same in the bridge, event by event.
 
-A program is a tree of statements. It is interpreted twice: by coroutine functions, and by sync functions that wait
-with `await_()`. On the loop engine the order of events must be the same even between concurrent programs; on the
+A program is a tree of statements. It is run twice: by a coroutine function, and by a sync function that waits with
+`await_()`. On the loop engine the order of events must be the same even between concurrent programs; on the
 thread engine, within each of them.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Coroutine, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +77,12 @@ class World:
     def note(self, path: Any, *event: Any) -> None:
         self.events.append((path, *event, [variable.get("unset") for variable in VARS]))
 
+    def run(self, path: Any, body: list[Any], engine: Any) -> Coroutine[Any, Any, Any]:
+        return plain(self, path, body) if self.engine == "plain" else run(bridged, self, path, body, engine=engine)
+
+    async def in_coroutine(self, path: Any, body: list[Any]) -> Any:
+        return await plain(self, path, body) if self.engine == "plain" else bridged(self, path, body)
+
     def cancel(self, number: int) -> None:
         if self.cancels_others and self.tasks:
             self.tasks[number % len(self.tasks)].cancel(f"by {number}")
@@ -104,6 +111,10 @@ async def _reset(tokens: list[Any]) -> None:
     variable.reset(token)
 
 
+async def _gather(runs: list[Any]) -> Any:
+    return await asyncio.gather(*runs, return_exceptions=True)
+
+
 async def _cancel_self() -> None:
     task = asyncio.current_task()
     assert task is not None
@@ -122,18 +133,18 @@ def _told(outcome: Any) -> Any:
     return outcome
 
 
-async def plain(world: World, path: Any, body: list[Any]) -> Any:
-    """The program as a coroutine."""
+def interpreted(world: World, path: Any, body: list[Any]) -> Generator[Any, Any, Any]:
+    """The program, which yields what it waits for."""
     tokens: list[Any] = []
     for n, (kind, *arguments) in enumerate(body):
         here = (path, n)
         world.note(here, kind)
         if kind == "sleep":
-            await asyncio.sleep(0)
+            yield asyncio.sleep(0)
         elif kind == "await":
-            world.note(here, await _echo(world, here, arguments[0]))
+            world.note(here, (yield _echo(world, here, arguments[0])))
         elif kind == "await fails":
-            await _fail(*arguments)
+            yield _fail(*arguments)
         elif kind == "raise":
             raise ERRORS[arguments[0]](arguments[1])
         elif kind == "set":
@@ -143,94 +154,61 @@ async def plain(world: World, path: Any, body: list[Any]) -> Any:
             variable, token = tokens.pop()
             variable.reset(token)
         elif kind == "coroutine sets":
-            tokens.append(await _set(*arguments))
+            tokens.append((yield _set(*arguments)))
         elif kind == "coroutine resets" and tokens:
-            await _reset(tokens)
+            yield _reset(tokens)
         elif kind == "cancel self":
-            await _cancel_self()
+            yield _cancel_self()
         elif kind == "cancel other":
-            await _cancel_other(world, arguments[0])
+            yield _cancel_other(world, arguments[0])
         elif kind == "try":
             tried, caught, handler, final = arguments
             try:
-                await plain(world, (here, "try"), tried)
+                yield from interpreted(world, (here, "try"), tried)
             except CAUGHT[caught] as exc:
                 world.note(here, "caught", _told(exc))
-                await plain(world, (here, "except"), handler)
+                yield from interpreted(world, (here, "except"), handler)
             finally:
-                await plain(world, (here, "finally"), final)
+                yield from interpreted(world, (here, "finally"), final)
         elif kind == "run":
-            world.note(here, await plain(world, here, arguments[1]))
+            engine = world.engine if world.engine == "loop" or arguments[0] == "same" else arguments[0]
+            world.note(here, (yield world.run(here, arguments[1], engine)))
         elif kind == "in coroutine":
-
-            async def coroutine(here: Any = here, inner: Any = arguments[0] if arguments else ()) -> Any:
-                return await plain(world, here, inner)
-
-            world.note(here, await coroutine())
+            world.note(here, (yield world.in_coroutine(here, arguments[0])))
         elif kind == "gather":
-
-            async def gather(here: Any = here, bodies: Any = arguments[0] if arguments else ()) -> Any:
-                runs = (plain(world, (here, m), inner) for m, inner in enumerate(bodies))
-                return await asyncio.gather(*runs, return_exceptions=True)
-
-            world.note(here, [_told(outcome) for outcome in await gather()])
+            runs = [world.run((here, m), inner, world.engine) for m, inner in enumerate(arguments[0])]
+            world.note(here, [_told(outcome) for outcome in (yield _gather(runs))])
     return path
+
+
+async def plain(world: World, path: Any, body: list[Any]) -> Any:
+    """The program as a coroutine."""
+    steps = interpreted(world, path, body)
+    step: Any = steps.send, None
+    while True:
+        try:
+            awaitable = step[0](step[1])
+        except StopIteration as stop:
+            return stop.value
+        try:
+            step = steps.send, await awaitable
+        except BaseException as exc:
+            step = steps.throw, exc
 
 
 def bridged(world: World, path: Any, body: list[Any]) -> Any:
     """The same as a sync function."""
-    tokens: list[Any] = []
-    for n, (kind, *arguments) in enumerate(body):
-        here = (path, n)
-        world.note(here, kind)
-        if kind == "sleep":
-            await_(asyncio.sleep(0))
-        elif kind == "await":
-            world.note(here, await_(_echo(world, here, arguments[0])))
-        elif kind == "await fails":
-            await_(_fail(*arguments))
-        elif kind == "raise":
-            raise ERRORS[arguments[0]](arguments[1])
-        elif kind == "set":
-            variable = VARS[arguments[0]]
-            tokens.append((variable, variable.set(arguments[1])))
-        elif kind == "reset" and tokens:
-            variable, token = tokens.pop()
-            variable.reset(token)
-        elif kind == "coroutine sets":
-            tokens.append(await_(_set(*arguments)))
-        elif kind == "coroutine resets" and tokens:
-            await_(_reset(tokens))
-        elif kind == "cancel self":
-            await_(_cancel_self())
-        elif kind == "cancel other":
-            await_(_cancel_other(world, arguments[0]))
-        elif kind == "try":
-            tried, caught, handler, final = arguments
-            try:
-                bridged(world, (here, "try"), tried)
-            except CAUGHT[caught] as exc:
-                world.note(here, "caught", _told(exc))
-                bridged(world, (here, "except"), handler)
-            finally:
-                bridged(world, (here, "finally"), final)
-        elif kind == "run":
-            engine = world.engine if world.engine == "loop" or arguments[0] == "same" else arguments[0]
-            world.note(here, await_(run(bridged, world, here, arguments[1], engine=engine)))
-        elif kind == "in coroutine":
-
-            async def coroutine(here: Any = here, inner: Any = arguments[0] if arguments else ()) -> Any:
-                return bridged(world, here, inner)
-
-            world.note(here, await_(coroutine()))
-        elif kind == "gather":
-
-            async def gather(here: Any = here, bodies: Any = arguments[0] if arguments else ()) -> Any:
-                runs = (run(bridged, world, (here, m), inner, engine=world.engine) for m, inner in enumerate(bodies))
-                return await asyncio.gather(*runs, return_exceptions=True)
-
-            world.note(here, [_told(outcome) for outcome in await_(gather())])
-    return path
+    steps = interpreted(world, path, body)
+    step: Any = steps.send, None
+    while True:
+        try:
+            awaitable = step[0](step[1])
+        except StopIteration as stop:
+            return stop.value
+        try:
+            step = steps.send, await_(awaitable)
+        except BaseException as exc:
+            step = steps.throw, exc
 
 
 async def _all(world: World, bodies: list[Any]) -> list[Any]:
@@ -245,9 +223,7 @@ async def _all(world: World, bodies: list[Any]) -> list[Any]:
 async def _one(world: World, n: int, body: list[Any]) -> Any:
     await asyncio.sleep(0)
     try:
-        if world.engine == "plain":
-            return await plain(world, n, body)
-        return await run(bridged, world, n, body, engine=world.engine)  # type: ignore[arg-type]
+        return await world.run(n, body, world.engine)
     finally:
         world.note(n, "end")
 

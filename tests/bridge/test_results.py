@@ -7,7 +7,6 @@ import functools
 import inspect
 import sys
 import traceback
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -110,6 +109,8 @@ def test_every_kind_of_awaitable(run_here, engine):
         asyncio.TimeoutError(),
         GreenletExit("out"),
         BaseException("x"),
+        SystemExit(3),
+        KeyboardInterrupt(),
     ],
     ids=lambda e: type(e).__name__,
 )
@@ -150,44 +151,8 @@ def test_stop_iteration_becomes_a_runtime_error(run_here, engine):
     assert isinstance(caught.value.__cause__, StopIteration)
 
 
-@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-@pytest.mark.parametrize("where", ["program", "awaited"])
-def test_exits_leave_the_loop_like_from_a_coroutine(run_here, engine, kind, where):
-    def program():
-        if where == "awaited":
-            await_(fail(kind(3)))
-        raise kind(3)
-
-    with pytest.raises(kind) as caught:
-        run_here(run, program, engine=engine)
-    assert caught.value.args == (3,)
-
-
 def test_traceback_reaches_the_users_frames(run_here, engine):
-    """From the caller through the sync frames into the awaited coroutine."""
-
-    async def innermost():
-        await asyncio.sleep(0)
-        raise ValueError("deep")
-
-    def sync_middle():
-        return await_(innermost())
-
-    def sync_outer():
-        return sync_middle()
-
-    async def caller():
-        return await run(sync_outer, engine=engine)
-
-    with pytest.raises(ValueError, match="deep") as caught:
-        run_here(caller)
-    names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
-    users = [name for name in names if name in ("caller", "sync_outer", "sync_middle", "innermost")]
-    assert users == ["caller", "sync_outer", "sync_middle", "innermost"]
-
-
-def test_traceback_reaches_into_other_tasks(run_here, engine):
-    """Of a task that the program waits for; a graph's nodes are such tasks."""
+    """From the caller through the sync frames into the awaited coroutine, and the task that this waits for."""
 
     async def innermost():
         await asyncio.sleep(0)
@@ -196,13 +161,20 @@ def test_traceback_reaches_into_other_tasks(run_here, engine):
     async def middle():
         await asyncio.create_task(innermost())
 
-    def program():
-        await_(middle())
+    def sync_inner():
+        return await_(middle())
+
+    def sync_outer():
+        return sync_inner()
+
+    async def caller():
+        return await run(sync_outer, engine=engine)
 
     with pytest.raises(ValueError, match="deep") as caught:
-        run_here(run, program, engine=engine)
+        run_here(caller)
     names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
-    assert [name for name in names if name in ("program", "middle", "innermost")] == ["program", "middle", "innermost"]
+    users = ["caller", "sync_outer", "sync_inner", "middle", "innermost"]
+    assert [name for name in names if name in users] == users
 
 
 def _story(exception: BaseException | None) -> Any:
@@ -436,20 +408,6 @@ def test_outside_a_bridge():
 
     assert asyncio.run(main()) == (2, 3)
     assert not in_bridge()
-
-
-def test_in_a_thread_of_a_program():
-    """A typed error, and the coroutine is closed: the thread is nobody's who could wait."""
-
-    def program():
-        coroutine = echo(1)
-        with ThreadPoolExecutor(1) as pool:
-            failure = pool.submit(await_, coroutine).exception(10)
-        return failure, coroutine.cr_frame
-
-    failure, frame = asyncio.run(run(program, engine="loop"))
-    assert isinstance(failure, BridgeError)
-    assert frame is None
 
 
 def test_the_stack_ends_at_the_programs_root(engine):

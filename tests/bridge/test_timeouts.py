@@ -11,7 +11,7 @@ import pytest
 from dspy_parallel.bridge import await_
 from tests.bridge.programs import run
 
-from .waiting import Computing, Gate
+from .waiting import Computing, Gate, ticks
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -132,45 +132,51 @@ def test_anyio_cancel_scope(run_here, engine):
     run_here(main)
 
 
+class Stepped:
+    """A coroutine, and how often it has been stepped."""
+
+    def __init__(self, coroutine):
+        self.coroutine, self.number = coroutine, 0
+
+    def __await__(self):
+        steps = self.coroutine.__await__()
+        step = steps.send, None
+        while True:
+            self.number += 1
+            try:
+                yielded = step[0](step[1])
+            except StopIteration as stop:
+                return stop.value
+            try:
+                step = steps.send, (yield yielded)
+            except BaseException as exc:
+                step = steps.throw, exc
+
+
 def test_anyio_does_not_spin_while_a_thread_computes():
     """anyio cancels on each turn of the loop until it is heard: that would burn a core for as long."""
 
     async def main():
-        computing, turns = Computing(), 0
-        asyncio.get_running_loop()
+        computing = Computing()
 
         def program():
             computing.work()
             await_(Gate().wait())
 
-        async def count():
-            nonlocal turns
-            loop = asyncio.get_running_loop()
-            original = loop._run_once
+        async def bridged():
+            with anyio.CancelScope():
+                await stepped
 
-            def counted():
-                nonlocal turns
-                turns += 1
-                original()
-
-            loop._run_once = counted
-            await asyncio.sleep(0.2)
-            del loop._run_once
-            computing.released.set()
-
+        stepped = Stepped(run(program, engine="thread"))
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
-
-                async def bridged():
-                    with anyio.CancelScope():
-                        await run(program, engine="thread")
-
                 group.start_soon(bridged)
                 await computing.entered.wait()
-                task = asyncio.ensure_future(count())
-                await asyncio.sleep(0)
                 scope.cancel()
-        await task
-        assert turns < 100
+                with anyio.CancelScope(shield=True):
+                    await ticks(10)
+                    steps = stepped.number
+                    computing.released.set()
+        return steps
 
-    asyncio.run(main())
+    assert asyncio.run(main()) == 2  # to its wait for the thread, and to the next one after the cancel
