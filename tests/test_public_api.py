@@ -43,7 +43,7 @@ PUBLIC_MODULES = [
 # Lowest first. A part imports from lower layers and, without cycles, from its own.
 LAYERS = [
     {"display", "escapes"},
-    {"callables", "errors", "events", "loop_monitor", "placement"},
+    {"callables", "errors", "events", "loop_monitor", "placement", "thread_pool"},
     {"bridge", "task_pool"},
     {"seams"},
     {"analysis"},

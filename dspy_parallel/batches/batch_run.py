@@ -179,7 +179,7 @@ class Run:
         if self._failed is not None and self.in_flight == 0:
             error = self._failed[1]
             if isinstance(error, StopIteration):
-                raise StoppedProgram from error
+                raise StoppedProgram(error) from error
             raise error
 
     def _take_landed(self) -> None:

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar
 from typing import Any
 
-from .thread_pool import pool
+from ..thread_pool import pool
 
 __all__ = ["CallingThread", "blocked_loop", "calling_thread", "is_called_in_sync", "is_waiting"]
 

@@ -107,17 +107,13 @@ def await_(awaitable: Awaitable[T]) -> T:
     if is_suspendable():
         return cast("T", cast("Any", getcurrent()).parent.switch(awaitable))
     close_unused(awaitable)
-    raise BridgeError(_outside())
-
-
-def _outside() -> str:
     thread = threading.current_thread().name
     if type(getcurrent()) is Program:
-        return (
+        raise BridgeError(
             f"await_() was called in another task than its program's (thread {thread!r}), for instance in one that the "
             "program started eagerly. Await the coroutine there."
         )
-    return (
+    raise BridgeError(
         f"await_() was called outside a bridged program (thread {thread!r}). Call the program through acall() or "
         "run(), or await the coroutine directly."
     )
@@ -165,10 +161,10 @@ async def start(
             raise
     finally:
         handled = None  # no cycle between a traceback and this frame
-    if refusal is None:
-        return cast("T", result)
     try:
-        raise refusal
+        if refusal is not None:
+            raise refusal
+        return cast("T", result)
     finally:
         refusal = None
 

@@ -51,8 +51,9 @@ T = TypeVar("T")
 class StoppedProgram(RuntimeError):
     """A program raised StopIteration, its `__cause__`, which no coroutine lets out (PEP 479)."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: StopIteration) -> None:
         super().__init__("coroutine raised StopIteration")
+        self.__cause__ = stop
 
 
 class Program(greenlet):
@@ -93,10 +94,9 @@ class Program(greenlet):
             # A strict program has caught the error that says so, which must not become a prompt: it gets no further.
             close_unused(awaitable)
             raise self.refusal
-        steps: Any
         # A coroutine that somebody else has begun to await must not be stepped: `await` raises what is right.
-        fresh = isinstance(awaitable, types.CoroutineType) and awaitable.cr_await is None
-        steps = awaitable if fresh else _await(awaitable)
+        is_fresh = isinstance(awaitable, types.CoroutineType) and awaitable.cr_await is None
+        steps: Any = awaitable if is_fresh else _await(awaitable)
         value: Any
         failure: BaseException | None
         try:
@@ -145,7 +145,7 @@ def _body(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -
         _running().exited = exc  # greenlet would turn it into a result
         return None
     except StopIteration as stop:
-        raise StoppedProgram from stop
+        raise StoppedProgram(stop) from stop
     finally:
         # No cycle between the task and the traceback of its exception.
         _running().task = None

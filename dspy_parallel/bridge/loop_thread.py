@@ -20,11 +20,11 @@ from typing import Any, TypeVar, cast
 
 from ..callables import is_coroutine_function
 from ..errors import BridgeError
+from ..thread_pool import LoopExecutor
 from .caller_thread import CallingThread
 from .engines import await_, current_program, in_bridge, start
 from .kernel import StoppedProgram
 from .mailbox import Mailbox
-from .thread_pool import LoopExecutor
 from .thread_program import ThreadProgram
 
 __all__ = ["run_plainly", "run_sync", "serving_loop"]

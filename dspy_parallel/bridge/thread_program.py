@@ -32,10 +32,10 @@ from greenlet import getcurrent, greenlet
 
 from .. import events
 from ..errors import BridgeError
+from ..thread_pool import join_workers
 from .caller_thread import CallingThread, calling_thread
 from .kernel import Program, StoppedProgram, chain, close_unused, drive, handling
 from .mailbox import Mailbox, mailbox_of
-from .thread_pool import join_workers
 
 __all__ = ["Outcome", "ThreadProgram", "current_thread_program", "run_in_thread"]
 
@@ -159,8 +159,7 @@ class ThreadProgram:
         try:
             outcome = Outcome(self._call(fn, args, kwargs))
         except StopIteration as stop:
-            outcome = Outcome(exception=StoppedProgram())
-            outcome.exception.__cause__ = stop  # type: ignore[union-attr]
+            outcome = Outcome(exception=StoppedProgram(stop))
         except BaseException as exc:
             outcome = Outcome(exception=exc)
         self._send(outcome)

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from ..bridge.caller_thread import calling_thread
-from ..bridge.thread_pool import pool
+from ..thread_pool import pool
 from .node_run import current_node
 
 __all__ = ["Turn", "begin", "count_in_turn"]

@@ -17,8 +17,8 @@ from typing import Any
 from langchain_core.runnables.config import run_in_executor
 
 from ..bridge.caller_thread import CallingThread
-from ..bridge.thread_pool import job_of
 from ..placement import Engine
+from ..thread_pool import job_of
 from .node_run import current_node, looking_like, run_here
 from .tool_order import Turn, begin
 

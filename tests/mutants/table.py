@@ -79,7 +79,7 @@ MUTANTS = [
     ),
     Mutant(
         "a StopIteration of a program in a thread is its result",
-        "Outcome(exception=StoppedProgram())\n            outcome.exception.__cause__ = stop",
+        "Outcome(exception=StoppedProgram(stop))",
         "Outcome(stop.value)",
         ("tests/bridge/test_results.py",),
     ),

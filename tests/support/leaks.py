@@ -18,7 +18,7 @@ SERVICES = ("dspy-parallel-alarm", "dspy-parallel-loop", "dspy-parallel-monitor"
 
 _WAITING = ("threading.py", "queue.py", "selectors.py")
 _IDLE = (
-    ("dspy_parallel/bridge/thread_pool.py", "run"),
+    ("dspy_parallel/thread_pool.py", "run"),
     ("concurrent/futures/thread.py", "_worker"),
     ("anyio/_backends/_asyncio.py", "run"),
 )

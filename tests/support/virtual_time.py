@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from unittest import mock
 
-from dspy_parallel.bridge import thread_pool
+from dspy_parallel import thread_pool
 from tests.support.loops import end
 
 __all__ = ["run_virtual"]

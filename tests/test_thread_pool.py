@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import pytest
 
-from dspy_parallel.bridge import await_, caller_thread, thread_pool
-from dspy_parallel.bridge.thread_pool import LoopExecutor, WorkerPool
+from dspy_parallel import thread_pool
+from dspy_parallel.bridge import await_, caller_thread
+from dspy_parallel.thread_pool import LoopExecutor, WorkerPool
 from tests.bridge.programs import run
 
 
