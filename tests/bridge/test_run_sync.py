@@ -554,3 +554,13 @@ def test_a_program_below_a_sync_caller_has_its_thread_however_late_that_waits(mo
     monkeypatch.setattr(CallingThread, "wait", late)
     found = bridge.run_sync(bridge.start, threading.current_thread, (), {}, placement.PINNED_TO_THREAD)
     assert found is threading.current_thread()
+
+
+def test_a_job_that_comes_when_the_thread_goes_on_has_another():
+    """And the messages that are there already stay."""
+    thread, where = CallingThread(), concurrent.futures.Future()
+    with thread.offered():
+        thread.post("reply", 1)
+        assert thread.take(lambda: where.set_result(threading.current_thread()))
+    assert where.result(100) is not threading.current_thread()
+    assert thread.wait("reply") == 1
