@@ -14,8 +14,6 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
-import dspy
-
 from ..analysis.trusted_types import is_code_of, unpatched
 from ..seams.table import Seam, register
 from .session import current
@@ -57,23 +55,18 @@ def _suppressed(value: bool | None) -> Generator[None]:
         context.detach(token)
 
 
-_NAMES = ("__call__", "acall", "forward", "aforward")
+_NAMES = ("__call__", "acall", "forward", "aforward", "format", "parse")
 
 
-def foreign_wrapper(predictor: Any, adapter: Any, lm: Any) -> str:
+def foreign_wrapper(*owners: type) -> str:
     """What others have put around DSPy's own code on a call's way, and cannot be told not to see it; empty if nothing.
 
     A counter around `dspy.Predict.__call__` would count the scout's calls and the program's.
     """
-    adapters = (dspy.ChatAdapter, dspy.JSONAdapter) if adapter is None else (type(adapter), dspy.JSONAdapter)
-    for owner in (type(predictor), *adapters, type(lm)):
-        for cls in owner.__mro__:
-            if not str(cls.__module__).startswith("dspy."):
-                continue
-            for name in _NAMES:
-                value = vars(cls).get(name)
-                if value is not None and (wrapper := _wrapper_in(value)):
-                    return f"`{cls.__name__}.{name}` is wrapped by {wrapper}, which would see the early call, too"
+    for cls in dict.fromkeys(cls for owner in owners for cls in owner.__mro__):
+        for name, value in vars(cls).items() if str(cls.__module__).startswith("dspy.") else ():
+            if name.startswith(_NAMES) and callable(value) and (wrapper := _wrapper_in(value)):
+                return f"`{cls.__name__}.{name}` is wrapped by {wrapper}, which would see the early call, too"
     return ""
 
 

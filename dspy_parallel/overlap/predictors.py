@@ -62,7 +62,8 @@ def why_not(predictor: Any, inputs: dict[str, Any]) -> str | None:
     if adapter is not None and getattr(adapter, "callbacks", None):
         return "the adapter has callbacks of its own"
     lm = inputs.get("lm") or predictor.lm or settings.lm
-    reason = _why_not_lm(lm) or foreign_wrapper(predictor, adapter, lm)
+    adapters = dspy.ChatAdapter if adapter is None else type(adapter), dspy.JSONAdapter
+    reason = _why_not_lm(lm) or foreign_wrapper(type(predictor), *adapters, type(lm))
     if reason:
         return reason
     options = {**getattr(lm, "kwargs", {}), **predictor.config, **(inputs.get("config") or {})}

@@ -20,7 +20,7 @@ from .interpreter import calls, context_managers, expressions, statements
 from .interpreter.frame import Frame, check_plain, reachable
 from .interpreter.interpreter import Handlers, Interpreter
 from .interpreter.intrinsics import Intrinsic
-from .muting import unheard
+from .muting import foreign_wrapper, unheard
 from .predictors import call_config, state_of, uses_cache, why_not, why_not_reply
 from .runtime.attempts import Failure
 from .runtime.fibers import Fiber, Scheduler
@@ -228,6 +228,8 @@ class Scout:
         if call.is_whole and effect_free.declared(target) != "pure":
             reasons = (context.run(self._in_context, fiber, why_not, each, {}) for each in target.predictors())
             reason = next((each for each in reasons if each), None)
+            owners = [type(each) for _, each in target.named_sub_modules()]
+            reason = reason or foreign_wrapper(dspy.Tool, *owners) or None
             reason = reason or ("an earlier scout may run it" if self.session.was_abandoned else None)
         call.is_issued = reason is None
         if reason is not None:

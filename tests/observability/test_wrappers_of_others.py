@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -81,3 +82,47 @@ def test_other_wrappers_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     uninstall()  # what was patched over the wrapper goes before it
     assert (report.exception, report.early, len(seen)) == (None, 0, 3)
     assert "counted, which would see the early call, too" in str(report)
+
+
+def tool(text: str) -> str:
+    """Returns a word."""
+    return "word"
+
+
+class Agents(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.agent = dspy.Predict("x -> y"), dspy.ReAct("x -> y", [tool], max_iters=1)
+
+    def forward(self, x: str) -> dspy.Prediction:
+        one = self.a(x=x).y
+        return dspy.Prediction(one=one, two=self.agent(x=x).y)
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [
+        *((dspy.ChatAdapter, "format"), (dspy.ChatAdapter, "parse"), (dspy.ReAct, "forward")),
+        *((dspy.ChainOfThought, "forward"), (dspy.Tool, "__call__")),
+    ],
+)
+def test_what_is_wrapped_in_an_agent_or_an_adapter_runs_once(
+    cls: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    original = vars(cls)[name]
+
+    @functools.wraps(original)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        seen.append(name)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(cls, name, counted)
+    counts = []
+    with LMServer(latency=0.02) as server, dspy.context(lm=dspy.LM("openai/any", cache=False, **server.lm_kwargs())):
+        for program in (Agents(), async_module(type("Agents", (Agents,), {"forward": Agents.forward}), overlap=True)()):
+            seen.clear()
+            program(x="q")
+            counts.append(len(seen))
+    uninstall()  # what was patched over the wrapper goes before it
+    assert counts[0] == counts[1] > 0
