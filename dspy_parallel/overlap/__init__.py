@@ -19,14 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["CallReport", "OverlapReport", "explain", "ordered", "overlapped", "pure"]
 
 # Imported when first used: only programs that overlap need the scout.
-_HOMES = {
-    "CallReport": "explanation",
-    "OverlapReport": "explanation",
-    "explain": "explanation",
-    "ordered": "declarations",
-    "overlapped": "api",
-    "pure": "declarations",
-}
+_NAMES = {"api": "overlapped", "declarations": "ordered pure", "explanation": "CallReport OverlapReport explain"}
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

@@ -252,7 +252,9 @@ class _Table:
             value, put = _inside(owner, name, partial(_stays_around, seam))
             if type(value) is Patch and not seam.layer:
                 return
-            patch = Patch(value, cast("Handler", seam.handler), seam.when)
+            handler = cast("Handler", seam.handler)
+            is_method = isinstance(owner, type) and not isinstance(value, (staticmethod, classmethod))
+            patch = Patch(value, _with_instance(handler) if is_method else handler, seam.when)
             patch._self_seam = seam
             put(patch)
         reference = weakref.ref(owner)  # classes come and go; the table must not keep them
@@ -315,6 +317,17 @@ class _Table:
     def _cover(self, cls: type, seam: Seam) -> None:
         if seam.path[-1] in vars(cls):
             self._wrap(cls, seam.path[-1], seam)
+
+
+def _with_instance(handler: Handler) -> Handler:
+    """Find the instance also where a method is taken from its class's `__dict__`, as those who patch it may do."""
+
+    def called(original: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if instance is None and args:
+            instance, original, args = args[0], partial(original, args[0]), args[1:]
+        return handler(original, instance, args, kwargs)
+
+    return called
 
 
 def _check(seams: list[Seam]) -> None:

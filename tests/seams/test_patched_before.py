@@ -149,6 +149,22 @@ def test_patches_of_modules_and_subclasses(patch: Any, owner: Any, name: str) ->
     assert seen.count("patch") == 1
 
 
+@pytest.mark.parametrize("owner", [dspy.BaseLM, dspy.Predict])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_patch_around_what_stands_in_the_class(owner: Any, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken from its `__dict__`, the method is a plain function, called with its instance first."""
+    if when == "before":
+        seams.uninstall()
+    else:
+        seams.install()
+    monkeypatch.setattr(owner, "__call__", by_wraps(vars(owner)["__call__"]))
+    seams.install()
+    seen.clear()
+    with dspy.context(lm=Silent()):
+        assert alone(lambda: dspy.Predict("question -> answer")(question="?").answer) == "yes"
+    assert seen.count("patch") == 1
+
+
 def test_a_patch_of_one_lm(patch: Any) -> None:
     """On the instance, as tests do."""
     lm = Silent()
