@@ -115,6 +115,8 @@ class GraphProgram:
         for name, node in nodes.items():
             self.nodes[name].graph = _inner(node.bound)
         self.roots = [*self._roots()]
+        self.may_ask = any(node.may_ask for node in self.nodes.values())
+        """Whether a node or an edge may come to an LM call that the scout can make."""
 
     def _roots(self) -> Iterator[Any]:
         yield from self.reducers.values()

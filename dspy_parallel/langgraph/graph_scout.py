@@ -229,7 +229,7 @@ def _start(loop: Any) -> _GraphRun | None:
         return None
     program = _program(loop)
     home = asyncio._get_running_loop() or serving_loop()
-    if home is None or not program.is_known:
+    if home is None or not program.is_known or not program.may_ask:
         return None
     run = _GraphRun(program, home)
     if (watch := watcher.get()) is not None:

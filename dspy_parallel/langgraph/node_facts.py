@@ -92,6 +92,12 @@ class NodeFacts:
         """Whether what it returns may lead elsewhere: a `Command`."""
         return self.keys.may is None and self.graph is None
 
+    @property
+    def may_ask(self) -> bool:
+        """Whether it, or what decides what runs after it, may come to an LM call that the scout can make."""
+        is_asking = self.keys.may_ask or (self.graph is not None and self.graph.may_ask)
+        return is_asking or any(keys_of(branch.path).may_ask for branch in self.branches or ())
+
 
 def facts_of_node(name: str, node: Any) -> NodeFacts:
     """What LangGraph's node shows of itself."""

@@ -14,6 +14,7 @@ import dspy
 
 from ..analysis.def_use import parameters_of
 from ..analysis.source import ByCode, source_of
+from ..overlap.runner import may_lead_to_lm
 
 __all__ = ["NOTHING_KNOWN", "Keys", "code_of", "keys_of"]
 
@@ -27,12 +28,14 @@ class Keys:
         may: The keys that it may return; None if that cannot be said, and it may return a `Command` as well.
         must: Those that it returns in any case.
         is_pure: Whether it sets nothing but its own variables.
+        may_ask: Whether it may come to an LM call that the scout can make.
     """
 
     reads: frozenset[str] | None = None
     may: frozenset[str] | None = None
     must: frozenset[str] = frozenset()
     is_pure: bool = False
+    may_ask: bool = False
 
 
 NOTHING_KNOWN = Keys()
@@ -80,10 +83,11 @@ def _read(function: types.FunctionType, is_method: bool) -> Keys:
     names = parameters_of(node.args)[is_method:]
     reads = _looked_at(node, names[0]) if names else None
     known = [each for each in returns if each is not None]
+    may_ask = any(isinstance(part, ast.Call) and may_lead_to_lm(part) for part in ast.walk(node))
     if len(known) < len(returns):
-        return Keys(reads, is_pure=is_pure)
+        return Keys(reads, is_pure=is_pure, may_ask=may_ask)
     must = frozenset.intersection(*known) if known else frozenset[str]()  # nothing is returned by what only raises
-    return Keys(reads, frozenset().union(*known), must, is_pure)
+    return Keys(reads, frozenset().union(*known), must, is_pure, may_ask)
 
 
 def _own(node: ast.AST) -> Iterator[ast.AST]:

@@ -23,7 +23,7 @@ from .interpreter.call_targets import is_known_method
 from .prefetcher import Scout
 from .session import Current, Session, current
 
-__all__ = ["is_worth_it", "run_ahead"]
+__all__ = ["is_worth_it", "may_lead_to_lm", "run_ahead"]
 
 
 async def run_ahead(
@@ -104,14 +104,15 @@ def _look(function: types.FunctionType) -> tuple[int, bool, str]:
     known = _looks.get(function.__code__)
     if known is None:
         node = source_of(function).node
-        calls = [] if node is None else [call for call in facts_of(node.body).calls if _may_lead_to_lm(call)]
+        calls = [] if node is None else [call for call in facts_of(node.body).calls if may_lead_to_lm(call)]
         repeats = node is not None and any(isinstance(part, _LOOPS) for part in ast.walk(node) if part is not node)
         name = calls[0].func.attr if calls and isinstance(calls[0].func, ast.Attribute) else ""
         known = _looks.set(function.__code__, (len(calls), repeats, name))
     return known
 
 
-def _may_lead_to_lm(call: ast.Call) -> bool:
+def may_lead_to_lm(call: ast.Call) -> bool:
+    """Whether a call may be one of a predictor, or of what calls one."""
     if isinstance(call.func, ast.Name):
         return not hasattr(builtins, call.func.id) or call.func.id in ("map", "super", "filter")
     if isinstance(call.func, ast.Attribute):

@@ -32,6 +32,7 @@ from typing_extensions import TypedDict
 from dspy_parallel import explain, pure
 from dspy_parallel.errors import TargetError
 from dspy_parallel.langgraph import parallelize_graph
+from dspy_parallel.langgraph.graph_scout import watcher
 from dspy_parallel.overlap.session import PATIENCE, Session
 from dspy_parallel.testing import LMServer
 from tests.langgraph.comparing import plain
@@ -751,6 +752,40 @@ def test_explain_tells_which_calls_of_a_graph_were_early_and_what_stopped_it() -
     assert all("test_graph_overlap.py" in call.place for call in report.calls)
     assert report.critical_path[-1] == 3
     assert any("Path.resolve" in reason for _, reason in report.reasons)
+
+
+def counted(state: State) -> Any:
+    return {"log": [str(len(state["log"]))]}
+
+
+async def counted_later(state: State) -> Any:
+    return {"log": [str(len(state["log"]))]}
+
+
+def is_counted(state: State) -> str:
+    return END if state["log"] else "counted"
+
+
+@pytest.mark.parametrize(
+    ("build", "is_followed"),
+    [
+        (lambda: in_a_row(counted, counted_later), False),
+        (lambda: in_a_row(counted, in_a_row(counted_later).compile()), False),
+        (lambda: in_a_row(counted).add_conditional_edges("counted", is_counted), False),
+        (lambda: in_a_row(counted, in_a_row(a).compile()), True),
+        (lambda: in_a_row(counted, b_async), True),
+        (lambda: graph([(START, "counted"), ("counted", "b")], counted=counted, b=Module()), True),
+    ],
+)
+def test_only_a_graph_that_may_ask_an_lm_is_followed(build: Callable[[], StateGraph[Any]], is_followed: bool) -> None:
+    """One that has nothing to gain pays nothing for it."""
+    runs: list[Any] = []
+    token = watcher.set(runs.append)
+    try:
+        run(overlapped(build()))
+    finally:
+        watcher.reset(token)
+    assert bool(runs) is is_followed
 
 
 @pure
