@@ -11,10 +11,12 @@ import logging
 import os
 import random
 import re
+import sys
 import threading
 import time
 import urllib.parse
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -447,3 +449,13 @@ def objects_that_are_called(self: Any, x: str) -> Any:
     search = Searcher(["owl", "tea and owls", "word"])
     found = [self.a(x=f"{search(word)}").y for word in (x, "owl", "tea")]
     return dspy.Prediction(y=[self.b(x=f"{search(each, k=1)}").y for each in found])
+
+
+@construct(1, 3)
+def what_is_said_of_each_turn(self: Any, x: str) -> Any:
+    found, notes = [], []
+    for word in (x, "owl", "tea"):
+        found.append(self.a(x=word).y)
+        print(word, found[-1], file=sys.stderr)
+        notes.append(len(datetime.now().strftime("%H:%M")))
+    return dspy.Prediction(y=found, notes=notes)

@@ -607,3 +607,19 @@ class AnnotationsWithoutEffects(Base):
 
     def forward(self, x):
         return dspy.Prediction(y=[self.find(x=f"{x}{i}").found.title for i in range(2)])
+
+
+class Listener:
+    def write(self, text):
+        LOG.append(text)
+
+
+@program.stops("it is told to something of your own")
+class StreamOfItsOwn(Base):
+    def setup(self):
+        self.stream = Listener()
+
+    def forward(self, x):
+        if self.ask(x=x).score > -1:
+            print(x, file=self.stream)
+        return dspy.Prediction(y=[self.a(x=f"{LOG}").y, self.b(x=x).y])

@@ -18,6 +18,7 @@ from dspy.dsp.utils.settings import Settings
 from ...analysis import effect_free
 from ...analysis.def_use import MUTATORS, facts_of
 from ...analysis.format_strings import reads_parts
+from ...analysis.log_listeners import is_stream_known
 from ...analysis.third_party_loggers import bound_values, is_logger, refusal
 from ...analysis.trusted_types import SCALARS, is_builtin_method, is_known, runs_on_access
 from ..runtime.fibers import Fiber
@@ -71,7 +72,7 @@ def tell(frame: Frame, callee: Any, args: list[Any], kwargs: dict[str, Any]) -> 
     logger = getattr(callee, "__self__", None)
     if is_logger(type(logger)):
         return _log(frame, logger, args, kwargs)
-    if not _WAYS_TO_TELL.issuperset(kwargs):
+    if not _WAYS_TO_TELL.issuperset(kwargs) or not is_stream_known(kwargs.get("file")):
         raise BailOut("it is told to something of your own")
 
     def check(fiber: Fiber) -> None:
@@ -92,7 +93,7 @@ def _log(frame: Frame, logger: Any, args: list[Any], kwargs: dict[str, Any]) -> 
     frame.lift("what is logged", check, *args, *kwargs.values(), bound_values(logger))
 
 
-_WAYS_TO_TELL = frozenset(["sep", "end", "flush", "exc_info", "stacklevel", "category"])
+_WAYS_TO_TELL = frozenset(["file", "sep", "end", "flush", "exc_info", "stacklevel", "category"])
 
 
 def _known(value: Any) -> list[Any]:

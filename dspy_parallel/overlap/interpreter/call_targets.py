@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import datetime
 import inspect
 import os
 import re
@@ -18,6 +19,7 @@ from dspy.dsp.utils.settings import Settings
 
 from ...analysis import effect_free
 from ...analysis.def_use import MUTATORS, Facts, Item
+from ...analysis.log_listeners import is_stream_known
 from ...analysis.third_party_loggers import is_logger, logger_made, method_of
 from ...analysis.trusted_types import SCALARS, is_known, unpatched
 from ..runtime.snapshot import LOGGERS, MISSING
@@ -37,6 +39,7 @@ __all__ = [
     "name_of",
     "peek",
     "why_not_called",
+    "why_not_with",
 ]
 
 UNKNOWN: Any = object()
@@ -215,6 +218,15 @@ def why_not_called(module: dspy.Module) -> str:
     return f"{type(module).__qualname__} has a `__call__` of its own" if is_own else ""
 
 
+def why_not_with(frame: Frame, callee: Any, call: ast.Call, facts: Facts) -> str:
+    """Why the keywords of a call make more of it than it is without them; empty if they don't."""
+    if call.keywords and type(callee) is types.MethodType and effect_free.is_validator_of_model(callee):
+        return f"`{ast.unparse(call.func)}()` with options may read attributes"
+    files = [peek(frame, each.value, facts) for each in call.keywords if each.arg == "file"]
+    is_told = callee is print
+    return "it is told to something of your own" if is_told and not all(map(is_stream_known, files)) else ""
+
+
 def call_of_object(callee: Any) -> types.FunctionType | None:
     """What runs if an object of a class of the user's is called."""
     definer = next((base for base in type(callee).__mro__ if "__call__" in vars(base)), object)
@@ -284,10 +296,10 @@ def is_object(value: Any) -> bool:
 
 # Methods, by their names
 
-_OF_TEXTS = (str, bytes, int, float, re.Pattern, re.Match)
+_OF_VALUES = (str, bytes, int, float, re.Pattern, re.Match, datetime.datetime, datetime.timedelta)
 _OF_CONTAINERS = (list, dict, set, tuple, frozenset, dspy.Prediction, dspy.Example)
-_METHODS = frozenset(name for cls in (*_OF_TEXTS, *_OF_CONTAINERS) for name in dir(cls)) | frozenset(
-    ["most_common", "model_dump", "model_dump_json", "total_seconds", "errors", "error_count", "hexdigest", "digest"]
+_METHODS = frozenset(name for cls in (*_OF_VALUES, *_OF_CONTAINERS) for name in dir(cls)) | frozenset(
+    ["most_common", "model_copy", "model_dump", "model_dump_json", "errors", "error_count", "hexdigest", "digest"]
 )
 
 

@@ -52,6 +52,7 @@ from .call_targets import (
     name_of,
     peek,
     why_not_called,
+    why_not_with,
 )
 from .frame import Frame, LocalFunction
 from .interpreter import Verdicts
@@ -216,8 +217,8 @@ def _of_call(frame: Frame, call: ast.Call, facts: Facts) -> Effects:
         for callee in callees:
             if callee is next and not isinstance(call.args[0], (ast.GeneratorExp, ast.Call)):
                 return Effects(f"`{ast.unparse(call)}` changes what it is given")
-            if call.keywords and type(callee) is types.MethodType and effect_free.is_validator_of_model(callee):
-                return Effects(f"`{ast.unparse(call.func)}()` with options may read attributes")
+            if reason := why_not_with(frame, callee, call, facts):
+                return Effects(reason)
             inner = of_callee(frame, callee, first)
             found.include(replace(inner, parameters=set()))
             for name in inner.parameters:
@@ -353,8 +354,6 @@ def is_made_quietly(frame: Frame, part: Any) -> bool:
     if not issubclass(part, pydantic.BaseModel):
         # What Pydantic does with others is written in C, or theirs.
         return issubclass(part, dict) and typing.is_typeddict(part)
-    if part.model_config.get("from_attributes"):
-        return False  # of any object, whose properties are code, too
     decorators: Any = part.__pydantic_decorators__
     validators = [
         each.func
@@ -362,11 +361,11 @@ def is_made_quietly(frame: Frame, part: Any) -> bool:
         for each in getattr(decorators, kind).values()
     ]
     after: Any = part.model_post_init
-    fields = part.model_fields.values()
     own = [] if after is pydantic.BaseModel.model_post_init else [after]
-    return part.__init__ is pydantic.BaseModel.__init__ and all(
-        (*(are_none(frame, each) for each in (*validators, *own)), *(_is_quiet_note(frame, each) for each in fields))
-    )
+    quiet = [are_none(frame, each) for each in (*validators, *own)]
+    quiet += [_is_quiet_note(frame, each) for each in part.model_fields.values()]
+    is_copied = part.model_config.get("from_attributes")  # of any object, whose properties are code, too
+    return part.__init__ is pydantic.BaseModel.__init__ and not is_copied and all(quiet)
 
 
 def _is_quiet_note(frame: Frame, note: Any) -> bool:
