@@ -54,6 +54,7 @@ from .trusted_types import (
     is_code_of,
     is_dataclass,
     is_exception,
+    is_from,
     is_known,
     is_limit,
     is_model,
@@ -80,6 +81,7 @@ __all__ = [
     "is_iterator",
     "is_maker",
     "is_plain",
+    "is_progress_bar",
     "is_pure_class",
     "is_pure_function",
     "is_pure_type",
@@ -401,11 +403,18 @@ def is_structural(fn: Any) -> bool:
 def is_iterator(fn: Any) -> bool:
     """Whether it gives an iterator, or a view of a dict: what it goes over may change meanwhile, or be used up."""
     if not is_builtin_method(fn) or _is_one_of(_ITERATORS, fn):
-        return _is_one_of(_ITERATORS, fn)
+        return _is_one_of(_ITERATORS, fn) or is_progress_bar(fn)
     owner = fn.__self__  # chain.from_iterable, dict.items, re.compile(...).finditer
     if type(owner) is re.Pattern:
         return bool(fn.__name__ == "finditer")
     return owner is itertools.chain or (type(owner) in BOXES and isinstance(owner, dict) and fn.__name__ in VIEWS)
+
+
+def is_progress_bar(fn: Any) -> bool:
+    """Whether it goes over what it is given, and shows how far it is: `tqdm(...)`, or rich's `track(...)`."""
+    is_bar = issubclass(type(fn), type) and fn.__name__.startswith("tqdm") and is_from(fn, "tqdm")
+    is_bar = is_bar or (is_code_of(fn, "rich") and fn.__name__ == "track")
+    return is_bar and is_stream_known(sys.stdout) and is_stream_known(sys.stderr)
 
 
 def is_maker(fn: Any) -> bool:

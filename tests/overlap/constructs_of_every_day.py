@@ -22,6 +22,8 @@ from typing import Any, Literal
 
 import dspy
 import pydantic
+from rich.progress import track
+from tqdm import tqdm
 
 from dspy_parallel import loop_safe
 from tests.overlap.construct import CONSTRUCTS, construct
@@ -449,6 +451,21 @@ def objects_that_are_called(self: Any, x: str) -> Any:
     search = Searcher(["owl", "tea and owls", "word"])
     found = [self.a(x=f"{search(word)}").y for word in (x, "owl", "tea")]
     return dspy.Prediction(y=[self.b(x=f"{search(each, k=1)}").y for each in found])
+
+
+@construct(2, 5)
+def progress_bars(self: Any, x: str) -> Any:
+    found = [self.a(x=f"{i}").y for i in tqdm(range(2), desc=x, disable=True)]
+    for n, word in enumerate(tqdm(["owl", "tea"], "words", disable=True)):
+        found.append(self.a(x=f"{n} {word}").y)
+    for each in track([*found[:1]], description=found[0], disable=True):
+        found.append(self.b(x=each).y)
+    grown = ["more"]
+    for word in tqdm(grown, total=2, disable=True):
+        if len(grown) < 2:
+            grown.append("most")
+            found.append(self.a(x=word).y)
+    return dspy.Prediction(y=found)
 
 
 @construct(1, 3)

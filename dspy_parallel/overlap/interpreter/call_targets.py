@@ -223,7 +223,7 @@ def why_not_with(frame: Frame, callee: Any, call: ast.Call, facts: Facts) -> str
     if call.keywords and type(callee) is types.MethodType and effect_free.is_validator_of_model(callee):
         return f"`{ast.unparse(call.func)}()` with options may read attributes"
     files = [peek(frame, each.value, facts) for each in call.keywords if each.arg == "file"]
-    is_told = callee is print
+    is_told = callee is print or effect_free.is_progress_bar(callee)
     return "it is told to something of your own" if is_told and not all(map(is_stream_known, files)) else ""
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...analysis import effect_free
+from ...analysis.log_listeners import is_stream_known
 from ..runtime.thunks import BailOut
 from . import bindings, contents
 from .comprehensions import comprehension
@@ -129,6 +130,13 @@ def _items(frame: Frame, called: Any, node: ast.Call, *, at_once: bool) -> Itera
     if callee.__name__ == "finditer" or callee is ast.walk:  # nothing that they go over is changed
         known = [frame.ready(frame.evaluate(arg)) for arg in args]
         return iter(list(callee(*known, **_named(frame, node))))
+    if effect_free.is_progress_bar(callee) and 0 < len(args) < 4:
+        items = pull(frame, args[0], at_once=at_once)
+        for each in (*args[1:], *node.keywords):
+            said = frame.evaluate(each.value if isinstance(each, ast.keyword) else each)
+            if getattr(each, "arg", "") == "file" and not is_stream_known(said):
+                raise BailOut("it is told to something of your own")
+        return items
     first = pull(frame, args[0], at_once=at_once and callee is not itertools.islice) if args else iter(())
     rest = [frame.ready(frame.evaluate(arg)) for arg in args[1:]]
     named = _named(frame, node) if callee is enumerate else {}
