@@ -423,8 +423,8 @@ def _replace(reach: Reach, frame: Frame, arguments: Arguments, node: Any) -> Val
 
 
 def _warn(reach: Reach, frame: Frame, arguments: Arguments, node: Any) -> Value:
-    shown = reach.global_of(vars(warnings), "showwarning") or NOTHING
-    if warnings.showwarning is not warnings._showwarning_orig:  # type: ignore[attr-defined]
+    shown = reach.global_of(warnings.__dict__, "showwarning") or NOTHING
+    if warnings.showwarning is not warnings.__dict__["_showwarning_orig"]:
         call(reach, frame, shown, Arguments([], {}, ONLY_DATA), node, "warnings.showwarning")
     return _call_known(reach, frame, warnings.warn, arguments, node)
 

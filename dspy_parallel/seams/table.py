@@ -253,7 +253,7 @@ class _Table:
             if type(value) is Patch and not seam.layer:
                 return
             handler = cast("Handler", seam.handler)
-            is_method = isinstance(owner, type) and not isinstance(value, (staticmethod, classmethod))
+            is_method = isinstance(owner, type) and type(value) not in (staticmethod, classmethod)
             patch = Patch(value, _with_instance(handler) if is_method else handler, seam.when)
             patch._self_seam = seam
             put(patch)
@@ -344,8 +344,8 @@ def _check(seams: list[Seam]) -> None:
 
 
 def _stays_around(seam: Seam, other: Seam) -> bool:
-    """Whether the other row's patch, which is there, stays around that of this row."""
-    return other.part == "recording" != seam.part
+    """Whether the other row's patch is to be around this row's; a layer covers a class that has its own row later."""
+    return other.part == "recording" != seam.part or (other.layer != "" == seam.layer)
 
 
 def _carries(value: Any, seam: Seam) -> bool:

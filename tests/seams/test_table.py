@@ -313,6 +313,37 @@ def test_subclasses_present_and_future_are_covered_and_not_kept_alive() -> None:
     assert "__init_subclass__" not in vars(dspy.BaseLM)
 
 
+def test_a_class_has_its_own_row_though_a_layer_of_its_base_covers_it_first(module: types.ModuleType) -> None:
+    """As a chat model that is imported after `install()`: its base class is by then."""
+
+    def saying(word: str) -> Any:
+        return lambda original, instance, args, kwargs: [word, *original(*args, **kwargs)]
+
+    class Base:
+        def load(self) -> list[str]:
+            return []
+
+    module.Base = Base
+    _table.add(Seam("fake_store:Base.load", saying("layer"), overrides=True, layer="users"))
+
+    class Below(Base):
+        def load(self) -> list[str]:
+            return ["below"]
+
+    module.Below = Below
+    _table.add(Seam("fake_store:Below.load", saying("own"), overrides=True))
+
+    class Last(Below):
+        def load(self) -> list[str]:
+            return ["last"]
+
+    for cls, last in (Below, "below"), (Last, "last"):
+        assert alone(lambda cls=cls: cls().load(), engine="loop") == ["layer", "own", last]
+        assert cls().load() == [last]
+    seams.uninstall()
+    assert [type(vars(cls)["load"]) for cls in (Base, Below, Last)] == [types.FunctionType] * 3
+
+
 def test_a_base_class_with_a_hook_of_its_own_keeps_it(module: types.ModuleType) -> None:
     seen = []
 
