@@ -116,6 +116,7 @@ def may_lead_to_lm(call: ast.Call) -> bool:
     if isinstance(call.func, ast.Name):
         return not hasattr(builtins, call.func.id) or call.func.id in ("map", "super", "filter")
     if isinstance(call.func, ast.Attribute):
-        is_of_dspy = isinstance(call.func.value, ast.Name) and call.func.value.id == "dspy"
-        return not is_known_method(call.func.attr) and not is_of_dspy
+        owner = call.func.value.id if isinstance(call.func.value, ast.Name) else ""
+        # A predictor may be called `self.translate`, as a method of texts is.
+        return owner == "self" or (owner != "dspy" and not is_known_method(call.func.attr))
     return True

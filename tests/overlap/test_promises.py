@@ -435,3 +435,19 @@ def test_chance_is_left_to_the_program() -> None:
         found = overlapped(program.forward)(x="x")
     assert report.joined == 1
     assert found.toDict() == expected.toDict()
+
+
+def test_a_predictor_may_be_called_like_a_method_of_texts() -> None:
+    """Whether a scout is worth it is told by how many calls may ask an LM."""
+
+    class Translates(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.translate, self.second = dspy.Predict("x -> y"), dspy.Predict("x -> y")
+
+        def forward(self, x: str) -> Any:
+            return dspy.Prediction(found=[self.translate(x=x).y, self.second(x=x).y])
+
+    with dspy.context(lm=TimedLM()):
+        _, seconds = run_virtual(run, Translates(), engine="loop", overlap=True, x="x")
+    assert seconds == pytest.approx(1)
