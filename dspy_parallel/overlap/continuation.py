@@ -15,6 +15,7 @@ is, too: another scout begins there. Only as far as that is certain:
 from __future__ import annotations
 
 import ast
+import sqlite3
 import sys
 import types
 import weakref
@@ -123,14 +124,27 @@ def _may_end_unseen(names: dict[str, Any]) -> bool:
         if cls in SCALARS or cls in VALUES or id(value) in seen or issubclass(cls, _KEPT_BY_OTHERS):
             continue
         seen.add(id(value))
-        is_closed = cls.__module__ == "_io" and value.closed
-        if weakref.getweakrefcount(value) or (any("__del__" in vars(base) for base in cls.__mro__) and not is_closed):
+        if weakref.getweakrefcount(value) or (_has_end(cls) and not _is_over(value)):
             return True
         if cls in CONTAINERS:
             todo += (*value, *value.values()) if isinstance(value, dict) else value
         else:
             todo += attributes_of(value).values()
     return bool(todo)
+
+
+def _has_end(cls: type) -> bool:
+    return issubclass(cls, sqlite3.Connection) or any("__del__" in vars(base) for base in cls.__mro__)
+
+
+def _is_over(value: Any) -> bool:
+    """Whether nothing is left that its end would do: a file is closed, a database has nothing to take back."""
+    if type(value) is not sqlite3.Connection:
+        return type(value).__module__ == "_io" and value.closed
+    try:
+        return not value.in_transaction
+    except sqlite3.ProgrammingError:  # it is closed
+        return True
 
 
 def _continuation(function: types.FunctionType, names: dict[str, Any], last: int, line: int) -> Continuation | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -110,6 +111,25 @@ def a_generator_that_ends_with_it(self: Any, x: str) -> Any:
 
     given = lines()
     page = fetched(next(given))
+    return dspy.Prediction(one=self.a(x=page).y, two=self.b(x=page).y)
+
+
+@takes(2)
+def a_database_with_something_to_take_back(self: Any, x: str) -> Any:
+    connection = sqlite3.connect(":memory:")
+    connection.execute("create table pages (text)")
+    connection.execute("insert into pages values (?)", [x])
+    page = fetched(x)
+    one, two = self.a(x=page).y, self.b(x=page).y
+    connection.close()
+    return dspy.Prediction(one=one, two=two)
+
+
+@takes(1)
+def a_database_that_is_closed(self: Any, x: str) -> Any:
+    connection = sqlite3.connect(":memory:")
+    connection.close()
+    page = fetched(x)
     return dspy.Prediction(one=self.a(x=page).y, two=self.b(x=page).y)
 
 
