@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from dspy_parallel import uninstall
-from dspy_parallel.cli.target_spec import load_targets
-from dspy_parallel.doctor.diagnosis import examine
+from tests.support.children import run_child
 
 HERE = Path(__file__).parent
 FLAWED = sorted((HERE / "flawed").glob("*.py"))
 CLEAN = sorted((HERE / "clean").glob("*.py"))
 
 
+_EXAMINED = """
+import json
+from dspy_parallel.cli.target_spec import load_targets
+from dspy_parallel.doctor.diagnosis import examine
+
+found, missing = [], []
+for folder in {folders!r}:
+    targets, skipped = load_targets(folder)
+    missing += skipped
+    found += [(str(each.place.file), each.kind, each.place.line) for each in examine(*targets).findings]
+print()
+print(json.dumps([found, missing]))
+"""
+
+
 @pytest.fixture(scope="module")
 def found() -> dict[Path, list[tuple[str, int]] | str]:
-    """What is found in each file; why it cannot be imported, if that is so."""
-    uninstall()  # as in a new process
-    in_file: dict[Path, list[tuple[str, int]] | str] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.path", [*__import__("sys").path])
-        for folder in (HERE / "flawed", HERE / "clean"):
-            targets, skipped = load_targets(str(folder))
-            in_file.update({file: [] for file in folder.glob("*.py")})
-            in_file.update({Path(text.split()[1]): text for text in skipped})
-            for finding in examine(*targets).findings:
-                in_file[Path(finding.place.file)].append((finding.kind, finding.place.line))  # type: ignore[union-attr]
+    """What is found in each file, in a new process as by the command; why it cannot be imported, if that is so."""
+    folders = [str(HERE / "flawed"), str(HERE / "clean")]
+    findings, skipped = json.loads(run_child(_EXAMINED.format(folders=folders)).out.splitlines()[-1])
+    in_file: dict[Path, list[tuple[str, int]] | str] = {file: [] for file in [*FLAWED, *CLEAN]}
+    in_file.update({Path(text.split()[1]): text for text in skipped})
+    for file, kind, line in findings:
+        in_file[Path(file)].append((kind, line))  # type: ignore[union-attr]
     return in_file
 
 
