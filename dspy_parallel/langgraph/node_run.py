@@ -83,7 +83,10 @@ def running_node(node: NodeRun) -> Generator[None]:
 
 async def drive(coroutine: Coroutine[Any, Any, Any], engine: Engine) -> Any:
     """Await the coroutine in a bridge of its own."""
-    return await start(_await, (coroutine,), {}, engine)
+    try:
+        return await start(_await, (coroutine,), {}, engine)
+    finally:
+        coroutine.close()  # cancelled before its turn came, or Python warns that it was never awaited
 
 
 async def _await(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -16,6 +16,7 @@ from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
 from dspy_parallel import await_, in_bridge
+from dspy_parallel.bridge.start_pace import Turns
 from dspy_parallel.langgraph import parallelize_graph
 from tests.support.loops import LOOP_KINDS, run_on
 
@@ -153,15 +154,15 @@ def test_cancelling_the_node_cancels_its_tasks(loop_kind: str) -> None:
         ended.append("went on")
 
     async def main() -> None:
-        begun = asyncio.Event()
+        begun = asyncio.Event(), asyncio.Event()
 
         async def node(state: State) -> Any:
-            await asyncio.gather(hang(begun), hang(asyncio.Event()))
+            await asyncio.gather(*map(hang, begun))
             ended.append("node went on")
 
         running = asyncio.ensure_future(single(node).ainvoke({}))
-        await begun.wait()
-        await asyncio.sleep(0)
+        for event in begun:
+            await event.wait()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -180,6 +181,22 @@ def test_cancelled_before_its_first_step() -> None:
 
     async def node(state: State) -> Any:
         task = asyncio.create_task(never())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return {"log": [task.cancelled()]}
+
+    assert single(node).invoke({})["log"] == [True]
+
+
+def test_cancelled_before_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never() -> None:
+        raise AssertionError
+
+    async def node(state: State) -> Any:
+        monkeypatch.setattr(Turns, "take", lambda _: False)
+        task = asyncio.create_task(never())
+        await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
