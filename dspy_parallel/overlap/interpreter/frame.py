@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ...analysis import effect_free
 from ...analysis.def_use import facts_of, parameters_of
 from ...analysis.source import source_of
-from ...analysis.trusted_types import is_builtin_method, untrusted_reason
+from ...analysis.trusted_types import SCALARS, is_builtin_method, untrusted_reason
 from ..runtime.attempts import Raised
 from ..runtime.fibers import Fiber
 from ..runtime.thunks import UNBOUND, BailOut, Pending
@@ -357,20 +357,26 @@ def children(value: Any) -> Iterable[Any]:
     return [*value.keys(), *value.values()] if isinstance(value, dict) else list(value)
 
 
-def blockers(fiber: Fiber, value: Any, seen: set[int] | None = None) -> bool:
+def blockers(fiber: Fiber, value: Any) -> bool:
     """Whether anything in a value is pending, or not this fiber's turn."""
-    cls = type(value)
-    if cls is Pending:
-        return not value.done or blockers(fiber, value.value, seen)
-    if not effect_free.is_box(cls):
-        return False
-    seen = set() if seen is None else seen
-    if id(value) in seen:
-        return False
-    seen.add(id(value))
-    if not fiber.is_free(value):
-        return True
-    return any(type(child) is Pending or blockers(fiber, child, seen) for child in children(value))
+    todo, seen = [value], set[int]()
+    while todo:
+        value = todo.pop()
+        cls = type(value)
+        if cls is Pending:
+            if not value.done:
+                return True
+            todo.append(value.value)
+        elif effect_free.is_box(cls) and id(value) not in seen:
+            seen.add(id(value))
+            if not fiber.is_free(value):
+                return True
+            for child in children(value):
+                if type(child) is Pending:
+                    return True
+                if type(child) not in SCALARS:
+                    todo.append(child)
+    return False
 
 
 def reachable(values: Iterable[Any]) -> list[Any]:

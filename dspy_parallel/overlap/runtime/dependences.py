@@ -64,6 +64,11 @@ class Dependences:
         self._known = child._known
         self._own += child._own
 
+    @property
+    def are_none(self) -> bool:
+        """Whether nobody has announced to touch anything."""
+        return not self._known
+
     def before(self, key: int, *, writing: bool) -> list[Pending]:
         """Whom to wait for before touching the object with this id."""
         known = self._known.get(key)

@@ -404,6 +404,8 @@ class Fiber:
 
     def touch(self, box: Any, *, writing: bool = False) -> None:
         """Wait until it is this fiber's turn with a box."""
+        if not writing and self._dependences.are_none:
+            return
         names = self._scheduler.names_of(box)
         if writing and names[-1] is OUTSIDE:
             while (earlier := self._scheduler.suspended_before(self.here)) is not None:
@@ -419,6 +421,8 @@ class Fiber:
 
     def is_free(self, box: Any, *, writing: bool = False) -> bool:
         """Whether it is this fiber's turn already."""
+        if not writing and self._dependences.are_none:
+            return True
         names = self._scheduler.names_of(box)
         if writing and names[-1] is OUTSIDE and self._scheduler.suspended_before(self.here) is not None:
             return False
