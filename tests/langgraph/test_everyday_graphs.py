@@ -16,7 +16,7 @@ from langgraph.types import Command, RetryPolicy
 from typing_extensions import TypedDict
 
 from dspy_parallel.langgraph import parallelize_graph
-from tests.langgraph.test_graph_overlap import a, ask, asking, b, c, graph, in_a_row, overlapped, run
+from tests.langgraph.asking_graphs import a, ask, asking, b, c, graph, in_a_row, overlapped, run
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
 
