@@ -423,7 +423,9 @@ class Following(Intrinsic):
             return value
         if reducer is operator.add:
             return expressions.binary(frame, operator.add, before, value)
-        return self._isolated(frame, f"`{key}`", reducer, [before, value])
+        # It runs between LangGraph's tasks, which alone are main lines: nobody would take the reply.
+        unasking = frame.without_calls("a reducer asks by itself")
+        return self._isolated(unasking, f"`{key}`", reducer, [before, value])
 
 
 class _Inner(Intrinsic):

@@ -134,6 +134,20 @@ def c_of_all(state: Grown) -> Any:
     return {"log": [ask[1](question=str(state["log"])).answer]}
 
 
+def summed_up(before: str, update: str) -> str:
+    found: str = ask[1](question=f"{before} {update}").answer if before else update
+    return found
+
+
+class Summed(TypedDict, total=False):
+    question: str
+    b: Annotated[str, summed_up]
+
+
+def b_alone(state: Any) -> Any:
+    return {"b": ask[0](question=f"{state['question']} {state.get('b')}").answer}
+
+
 def to_each(state: State) -> Any:
     return [Send("each", {"question": letter}) for letter in "xy"]
 
@@ -160,6 +174,9 @@ def d_log(state: State) -> Any:
         lambda: in_a_row(in_a_row(off_topic, state=Topics).compile(), on_log),
         lambda: graph([(START, "graph")], graph=in_a_row(leaving, blind).compile(), d=d),
         twice_grown,
+        lambda: graph(
+            [(START, "one"), ("one", "two"), ("two", "b")], state=Summed, one=b_alone, two=b_alone, b=b_alone
+        ),
         sent_before_the_end,
     ],
     ids=[
@@ -172,6 +189,7 @@ def d_log(state: State) -> Any:
         "a topic of a subgraph",
         "a command to the parent",
         "a reducer that works in place",
+        "a reducer that asks",
         "a deferred node beside what is sent",
     ],
 )

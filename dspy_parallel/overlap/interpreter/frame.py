@@ -151,6 +151,17 @@ class Frame:
                     partner.names[name] = value.at(fiber, memo)
         return memo[id(self)]
 
+    def without_calls(self, reason: str) -> Frame:
+        """The same where no call is made ahead of the program."""
+
+        def refuse(*_: Any) -> Any:
+            raise BailOut(reason)
+
+        partner = self.at(self.fiber)
+        partner.interpreter = copy.copy(self.interpreter)
+        partner.interpreter.issue = refuse
+        return partner
+
     # The interpreter, from here
 
     def evaluate(self, node: Any) -> Any:
