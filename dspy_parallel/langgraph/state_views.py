@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pydantic
 
 from ..analysis import effect_free
+from ..analysis.trusted_types import is_limit
 from ..overlap.interpreter.frame import Frame, blockers, raising, reachable
 from ..overlap.runtime.fibers import Fiber
 from ..overlap.runtime.thunks import BailOut, Pending
@@ -92,19 +94,32 @@ def seen(
 
 def _instance(frame: Frame, schema: Any, values: dict[str, Any]) -> Any:
     """What LangGraph makes of a state: here, values may be pending, and those that nobody reads may lack."""
-    if issubclass(schema, pydantic.BaseModel) and _has_plain_fields(schema):
-        waits = any(blockers(frame.fiber, value) for value in values.values())
-        return frame.interpreter.snapshot.own(raising(schema.model_construct if waits else schema, **values))
-    return frame.apply(schema, [], values)
+    if not issubclass(schema, pydantic.BaseModel) or not _has_plain_fields(schema):
+        return frame.apply(schema, [], values)
+    if schema.model_config.get("frozen") or any(field.frozen for field in schema.model_fields.values()):
+        values = {key: frame.ready(value) for key, value in values.items()}  # no field can be checked by itself
+    own = frame.interpreter.snapshot.own
+    if not any(blockers(frame.fiber, value) for value in values.values()):
+        return own(raising(schema, **values))
+
+    def checked(key: str, fiber: Fiber) -> Any:
+        known, one = frame.at(fiber).ready(values[key]), schema.model_construct()
+        raising(schema.__pydantic_validator__.validate_assignment, one, key, known)  # "7" becomes 7, as in the model
+        return own(vars(one)[key])
+
+    fork = frame.fiber.fork
+    found = {k: fork(functools.partial(checked, k), f"`{k}`", reachable([v])) for k, v in values.items()}
+    return own(schema.model_construct(**found))
 
 
 def _has_plain_fields(schema: Any) -> bool:
     """Whether making a model runs no code of the user's. Reducers, which stand beside its types, are not its own."""
-    decorators = schema.__pydantic_decorators__
+    decorators, fields = schema.__pydantic_decorators__, schema.model_fields.values()
     has_own = decorators.validators or decorators.field_validators or decorators.model_validators
     is_usual = schema.__init__ is pydantic.BaseModel.__init__
     is_usual = is_usual and schema.model_post_init is pydantic.BaseModel.model_post_init
-    return is_usual and not has_own and all(map(effect_free.is_pure_field, schema.model_fields.values()))
+    beside = [each for field in fields for each in field.metadata if not (callable(each) or isinstance(each, str))]
+    return is_usual and not has_own and all(map(is_limit, beside)) and all(map(effect_free.is_pure_field, fields))
 
 
 def targets_of(frame: Frame, chosen: Any, ends: Mapping[Any, str] | None) -> list[Any]:

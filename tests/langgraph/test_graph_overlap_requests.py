@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import dspy
+import pydantic
 import pytest
 from langgraph.channels import Topic
 from langgraph.checkpoint.memory import InMemorySaver
@@ -73,6 +74,33 @@ def described(state: Any) -> Any:
 
 def described_model(state: Any) -> Any:
     return {"c": ask[2](question=state.description()).answer, "log": [str(len(state.model_dump()))]}
+
+
+class Converted(pydantic.BaseModel):
+    question: str
+    a: str = ""
+    n: float = 0
+    kept: list[str] = []
+    log: Annotated[list[str], operator.add] = []
+
+
+class Frozen(Converted):
+    model_config = pydantic.ConfigDict(frozen=True)
+
+
+class Stripped(Converted):
+    question: Annotated[str, pydantic.AfterValidator(lambda text: text[:4])]
+
+
+CONVERTED: list[Any] = [(START, "one"), ("one", "two"), ("two", "three")]
+
+
+def converting(state: Any) -> Any:
+    return {"a": ask[0](question=state.question).answer, "n": "3", "question": "why? why?", "kept": ("x",)}
+
+
+def converted(state: Any) -> Any:
+    return {"log": [ask[1](question=f"{state.question} {state.n} {state.kept} {state.a}").answer]}
 
 
 class Steps(TypedDict):
@@ -169,6 +197,9 @@ def d_log(state: State) -> Any:
         lambda: in_a_row(a, b, all_of),
         lambda: in_a_row(record_a, record_b, described, state=Described),
         lambda: in_a_row(record_a, record_b, described_model, state=DescribedModel),
+        lambda: graph(CONVERTED, state=Converted, one=converting, two=converted, three=converted),
+        lambda: graph(CONVERTED, state=Frozen, one=converting, two=converted, three=converted),
+        lambda: graph(CONVERTED, state=Stripped, one=converting, two=converted, three=converted),
         lambda: in_a_row(left_over, off_topic, state=Steps),
         lambda: in_a_row(left_over, on_topic, off_topic, state=Steps),
         lambda: in_a_row(in_a_row(off_topic, state=Topics).compile(), on_log),
@@ -184,6 +215,9 @@ def d_log(state: State) -> Any:
         "all items",
         "a property",
         "methods",
+        "a model that converts",
+        "a frozen model",
+        "a validator beside a type",
         "steps that remain",
         "a topic",
         "a topic of a subgraph",
