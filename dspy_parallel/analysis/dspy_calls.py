@@ -146,10 +146,10 @@ def use(reach: Reach, frame: Frame, atom: Any, arguments: Arguments, node: Any) 
         return reach.need(frame, node, "unread", f"{cls.__module__}.{cls.__qualname__} is not known")
     for name in ("lm", "adapter"):
         use_setting(reach, frame, name, node)
-    given = arguments.all
-    for each in given:
+    for each in (given := arguments.all):
         if each is UNKNOWN or (isinstance(each, (Held, Instance)) and not _is_called_by_dspy(each)):
             _print(reach, frame, each, node)
+            given -= {each}
     use_lm(reach, frame, arguments.keywords.get("lm", NOTHING), node)
     if isinstance(atom, Instance):
         found = frozenset(reach.stores.get((cls, "*init"), ())) | ONLY_DATA
@@ -391,7 +391,7 @@ def _of_module(
     reach: Reach, frame: Frame, name: str, definer: type, owners: Value, arguments: Arguments, node: Any
 ) -> Value:
     everything = arguments.all
-    if name == "__init__" or name == "_base_init":
+    if name in ("__init__", "_base_init"):
         for atom in owners:
             if isinstance(atom, (Held, Instance)):
                 reach.grow(reach.stored((atom.cls, "*init")), everything)

@@ -6,6 +6,7 @@ the code of functions. It refers to no instance, and holds for other instances o
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import logging
@@ -16,12 +17,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import dspy
+import pydantic
 
 from .harmless_calls import DATA_TYPES, LAZY, is_data, is_data_class
 from .log_listeners import is_heard_by_nobody
 from .trusted_types import CONTAINERS, RECORDS, SCALARS, is_known, is_limit
 
-__all__ = ["LEAF", "MISSING", "Held", "Holdings", "attributes_of", "foreign_types"]
+__all__ = ["LEAF", "MISSING", "Held", "Holdings", "attributes_of", "box_of", "foreign_types"]
 
 MISSING: Any = type("MISSING", (), {"__slots__": ()})()
 
@@ -52,12 +54,37 @@ def _is_plain_hint(hint: Any) -> bool:
 
 
 def attributes_of(value: Any) -> dict[str, Any]:
-    """An object's attributes, past any `__getattribute__`."""
+    """An object's attributes, past any `__getattribute__`; with those that Pydantic and DSPy keep elsewhere."""
+    bases = type(value).__mro__
     try:
         found = object.__getattribute__(value, "__dict__")
     except AttributeError:
+        found = {}
+    if type(found) is not dict:
         return {}
-    return found if type(found) is dict else {}
+    for slot in _slots_of(type(value)):
+        with contextlib.suppress(AttributeError):
+            found = {**found, slot.__name__: slot.__get__(value)}
+    if pydantic.BaseModel in bases:
+        for name in ("__pydantic_private__", "__pydantic_extra__"):
+            found = {**found, **(object.__getattribute__(value, name) or {})}
+    return {**found, **found.get("_store", {})} if dspy.Example in bases else found
+
+
+_slots: weakref.WeakKeyDictionary[type, list[Any]] = weakref.WeakKeyDictionary()
+
+
+def _slots_of(cls: type) -> list[Any]:
+    found = _slots.get(cls)
+    if found is None:
+        members = (member for base in cls.__mro__ if base.__flags__ & (1 << 9) for member in vars(base).values())
+        found = _slots[cls] = [member for member in members if type(member) is types.MemberDescriptorType]
+    return found
+
+
+def box_of(cls: type) -> Any:
+    """The container that instances of a class are."""
+    return next((base for base in cls.__mro__ if base in CONTAINERS), None)
 
 
 class Held:
@@ -70,7 +97,7 @@ class Held:
         absent: Attributes that it did not have.
     """
 
-    __slots__ = ("absent", "cls", "is_frozen", "is_same", "is_shared", "length", "parts", "value")
+    __slots__ = ("absent", "box", "cls", "is_frozen", "is_same", "is_shared", "length", "parts", "value")
 
     def __init__(self, value: Any, *, is_same: bool) -> None:
         self.value: Any = value
@@ -80,7 +107,8 @@ class Held:
         self.is_same = is_same
         self.is_shared = False
         self.is_frozen = False
-        self.length = len(value) if self.cls in CONTAINERS else 0
+        self.box: Any = box_of(self.cls)
+        self.length = self.box.__len__(value) if self.box is not None else 0
 
     def freeze(self) -> None:
         """Let go of the value, unless it has to be the same one."""
@@ -114,9 +142,9 @@ class Held:
                 return False
         elif self.cls is _SIGNATURE:
             return bool(foreign_types(value) == self.value)
-        elif self.cls in CONTAINERS and len(value) != self.length:
+        elif self.box is not None and self.box.__len__(value) != self.length:
             return False
-        parts = _parts_of(value)
+        parts = _parts_of(value, self.box)
         if not self.absent.isdisjoint(parts):
             return False
         for name, part in self.parts.items():
@@ -136,7 +164,7 @@ LEAF: Any = type("LEAF", (), {"__slots__": ()})()
 """Stands for a part that is plain data."""
 
 
-def _parts_of(value: Any) -> dict[Any, Any]:
+def _parts_of(value: Any, box: Any) -> dict[Any, Any]:
     cls = type(value)
     if cls is types.FunctionType:
         return _parts_of_function(value)
@@ -148,9 +176,11 @@ def _parts_of(value: Any) -> dict[Any, Any]:
         return dict(enumerate(gc.get_referents(value)))
     if cls in RECORDS:
         return {"_store": value._store}
-    if cls in CONTAINERS:
-        items: Iterable[Any] = (*value, *value.values()) if isinstance(value, dict) else value
-        return dict(enumerate(items))
+    if box is not None:
+        items: Iterable[Any] = (*box.keys(value), *box.values(value)) if issubclass(box, dict) else box.__iter__(value)
+        return {**dict(enumerate(items)), **attributes_of(value)}
+    if issubclass(cls, BaseException):
+        return {**attributes_of(value), "args": vars(BaseException)["args"].__get__(value)}
     return attributes_of(value)
 
 
@@ -194,7 +224,7 @@ class Holdings:
 
     def part(self, held: Held, name: Any) -> Any:
         """An attribute, item, or cell of it: what it is and what stands for it; `MISSING` twice if there is none."""
-        value = _parts_of(held.value).get(name, MISSING)
+        value = _parts_of(held.value, held.box).get(name, MISSING)
         if value is MISSING:
             held.absent.add(name)
             return MISSING, MISSING
@@ -205,7 +235,7 @@ class Holdings:
 
     def parts_of(self, held: Held) -> list[Any]:
         """The names of all that there is in it."""
-        return list(_parts_of(held.value))
+        return list(_parts_of(held.value, held.box))
 
     def of_globals(self, names: dict[str, Any], name: str) -> Any:
         """A global variable, likewise."""

@@ -18,6 +18,7 @@ from . import dspy_calls
 from .abstract_values import DATA, NOTHING, ONLY_DATA, UNKNOWN, Bound, Closure, Instance, Partial, SuperOf, Value
 from .harmless_calls import CALLERS, is_a, is_data_class, is_harmless_class, is_known_type, read, suspicion
 from .held_values import Held
+from .object_contents import contents, hands_out, is_record
 from .places import package_of
 from .reach import Arguments, Frame, Reach
 from .trusted_types import is_generated, is_known, unpatched
@@ -25,6 +26,7 @@ from .trusted_types import is_generated, is_known, unpatched
 __all__ = [
     "METACLASSES",
     "ask_class",
+    "ask_truth",
     "assign_attribute",
     "attribute",
     "described",
@@ -231,6 +233,8 @@ def _attribute_of_instance(reach: Reach, frame: Frame, atom: Any, cls: type, nam
     if not values and fallback is not None and not is_known(fallback):
         held = reach.holdings.constant(getter)
         return _call_method(reach, frame, held, frozenset([atom]), fallback, Arguments([ONLY_DATA]), node)
+    if fallback is not None and hands_out(cls):
+        values |= contents(reach, atom)
     if not values and isinstance(atom, Instance) and ("made", cls) not in reach.seen:
         return frozenset([UNKNOWN])  # not made by the code: whoever made it may have set the attribute
     return frozenset(values)
@@ -256,16 +260,15 @@ def _bind(reach: Reach, frame: Frame, atom: Any, base: type, found: Any, node: A
         return frozenset([Bound(function, reach.holdings.constant(cls), base)])
     if is_function(found):
         return frozenset([Bound(reach.holdings.constant(found), atom, base)])
+    if _is_plain_attribute(found):
+        return reach.constant(found)
+    if hands_out(atom.cls) and type(found).__module__ in ("builtins", "collections", "_collections"):
+        return contents(reach, atom)
     if is_a(found, types.MemberDescriptorType):
-        try:
-            return reach.constant(found.__get__(atom.value)) if isinstance(atom, Held) else NOTHING
-        except AttributeError:
-            return NOTHING
+        return (reach.part_of(atom, found.__name__) or NOTHING) if isinstance(atom, Held) else NOTHING
     if is_a(found, types.GetSetDescriptorType) or is_known_type(type(found)):
         return ONLY_DATA
-    if not _is_plain_attribute(found):
-        return reach.need(frame, node, "unread", f"{base.__qualname__}.{name} is not known")
-    return reach.constant(found)
+    return reach.need(frame, node, "unread", f"{base.__qualname__}.{name} is not known")
 
 
 def assign_attribute(reach: Reach, frame: Frame, atom: Any, name: str, value: Value, node: Any, text: str) -> None:
@@ -308,8 +311,8 @@ _SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 # Operators
 
 
-def operate(reach: Reach, frame: Frame, value: Value, node: Any, *, context: bool = False) -> Value:
-    """An operator is used: arithmetic, comparisons, `str()`, iteration, items; returns what comes of it."""
+def operate(reach: Reach, frame: Frame, value: Value, node: Any, only: frozenset[str] | None = None) -> Value:
+    """An operator is used: arithmetic, comparisons, `str()`, iteration, items, or `only` some; returns what comes."""
     if value is ONLY_DATA or value == ONLY_DATA:
         return ONLY_DATA
     found = ONLY_DATA
@@ -318,33 +321,49 @@ def operate(reach: Reach, frame: Frame, value: Value, node: Any, *, context: boo
             reach.need(frame, node, "unread", "operators of a value that is not known")
         elif isinstance(atom, (Held, Instance)):
             # An operator may use itself: on 3.13 those of Enum do.
-            used = reach.remembered(("operated", atom, value), lambda: _operate(reach, frame, atom, value, node))  # noqa: B023
-            found |= used or NOTHING
+            key = "operated", atom, value, only
+            found |= reach.remembered(key, lambda: _operate(reach, frame, atom, value, node, only)) or NOTHING  # noqa: B023
     return found
 
 
 DATA_GIVEN = Arguments([], {}, ONLY_DATA)
+_TRUTH = frozenset(["__bool__", "__len__"])
 
 
-def _operate(reach: Reach, frame: Frame, atom: Any, operands: Value, node: Any) -> Value:
+def ask_truth(reach: Reach, frame: Frame, value: Value, node: Any) -> None:
+    """A condition is tested."""
+    operate(reach, frame, value, node, _TRUTH)
+
+
+def _operate(reach: Reach, frame: Frame, atom: Any, operands: Value, node: Any, only: frozenset[str] | None) -> Value:
     cls: type = atom.cls
+    if issubclass(cls, enum.EnumMeta) and isinstance(atom, Held):
+        return NOTHING.union(*map(reach.constant, atom.value.__members__.values()))
+    inner = contents(reach, atom) if only is None and is_record(cls) else NOTHING
+    found = operate(reach, frame, inner, node) - ONLY_DATA
+    if hands_out(cls):
+        found |= inner
     if cls in METACLASSES or is_known_type(cls):
-        return NOTHING
-    found = NOTHING
-    if issubclass(cls, pydantic.BaseModel):
+        return found
+    if issubclass(cls, pydantic.BaseModel) and only is None:
         # What is computed, or turned into data, when a model is printed or dumped.
         decorators: Any = cls.__pydantic_decorators__
         for name in decorators.computed_fields:
             found |= attribute(reach, frame, atom, name, node, name)
         for name in (*decorators.field_serializers, *decorators.model_serializers):
             found |= reach.call(frame, attribute(reach, frame, atom, name, node, name), DATA_GIVEN, node, name)
+    arguments = Arguments([], {}, operands | ONLY_DATA)
     for name, function, base in _operators_of(cls):
         if function is None:
             reach.need(frame, node, "unread", f"operators of {base.__module__}.{base.__qualname__}")
-            continue
-        reach.holdings.of_class(cls, name)
-        arguments = Arguments([], {}, operands | ONLY_DATA)
-        found |= _call_method(reach, frame, reach.holdings.constant(function), frozenset([atom]), base, arguments, node)
+        elif only is None or name in only:
+            reach.holdings.of_class(cls, name)
+            held = reach.holdings.constant(function)
+            result = _call_method(reach, frame, held, frozenset([atom]), base, arguments, node)
+            if name in ("__reduce__", "__reduce_ex__"):  # whoever copies calls what they give
+                result = reach.call(frame, result - ONLY_DATA, arguments, node, name)
+            # An iterator is asked for items, and what `+` gives is added to the next.
+            found |= result | operate(reach, frame, result - operands, node)
     return found
 
 

@@ -32,9 +32,11 @@ from .harmless_calls import (
 )
 from .held_values import Held
 from .log_listeners import is_heard_by_nobody, is_stream_known
+from .object_contents import hands_out
 from .reach import Arguments, Frame, Reach, has_call
 from .reached_attributes import (
     ask_class,
+    ask_truth,
     assign_attribute,
     attribute,
     described,
@@ -98,8 +100,7 @@ def _call(reach: Reach, frame: Frame, atom: Any, arguments: Arguments, node: Any
     if type(value) is types.MethodType:
         function = reach.part_of(atom, "__func__") or NOTHING
         owner = reach.part_of(atom, "__self__") or NOTHING
-        is_known_one = is_harmless_function(value) and not _is_logger(value.__self__)
-        if is_known_one:
+        if is_harmless_function(value) and not _is_logger(value.__self__):
             return _call_known(reach, frame, value, arguments, node)
         definer = _definer(reach, value.__self__, value.__func__)
         return NOTHING.union(*(call_bound_to(reach, frame, f, owner, definer, arguments, node) for f in function))
@@ -235,12 +236,16 @@ def _call_known(reach: Reach, frame: Frame, function: Any, arguments: Arguments,
     owner = read(function, "__self__")
     if owner is not None and not is_a(owner, (types.ModuleType, type)) and type(owner) not in DATA_TYPES:
         reach.put(everything)
+    if any(hands_out(getattr(atom, "cls", object)) for atom in owners):
+        reach.put(NOTHING.union(*arguments.positional[1:], *arguments.keywords.values(), arguments.rest))
     if is_a(owner, contextvars.ContextVar) or name_of(function) == "ContextVar.get":
         return returned | {UNKNOWN}
     if function is isinstance or function is issubclass:
         ask_class(reach, frame, everything, NOTHING.union(*arguments.positional[:1]), node)
+    elif function is bool:
+        ask_truth(reach, frame, everything, node)
     elif function is not callable and function is not id:
-        operate(reach, frame, everything, node)
+        returned |= operate(reach, frame, everything, node)
     return returned | reach.heap
 
 
@@ -259,8 +264,8 @@ def _call_all(reach: Reach, frame: Frame, given: Value, node: Any) -> Value:
         if isinstance(atom, (Closure, Bound, Partial)):
             found |= _call(reach, frame, atom, rest, node, "an argument")
         elif isinstance(atom, Held) and callable(atom.value):
-            is_exception = is_a(atom.value, type) and issubclass(atom.value, BaseException)
-            found |= NOTHING if is_exception else _call(reach, frame, atom, rest, node, "an argument")
+            if not (is_a(atom.value, type) and issubclass(atom.value, BaseException)):
+                found |= _call(reach, frame, atom, rest, node, "an argument")
         elif isinstance(atom, Instance) and has_call(atom.cls):
             found |= _call(reach, frame, atom, rest, node, "an argument")
     return found

@@ -16,6 +16,7 @@ from .abstract_values import DATA, NOTHING, ONLY_DATA, UNKNOWN, Bound, Value
 from .effect_free import is_pure_type
 from .harmless_calls import is_a, is_harmless_class, read
 from .held_values import MISSING, Held
+from .object_contents import hands_out
 from .reach import Arguments, Frame, Reach
 from .reached_attributes import METACLASSES, described, operate, suspect
 from .signature_types import use_text
@@ -48,6 +49,8 @@ def construct(reach: Reach, frame: Frame, held: Held, arguments: Arguments, node
     instance = reach.instance(cls)
     reach.seen.add(("made", cls))
     owner = frozenset([instance])
+    if hands_out(cls):
+        reach.grow(reach.stored((cls, "*init")), everything)
     for name in ("__new__", "__init__", "__post_init__", "__del__"):
         base, found = reach.holdings.of_class(cls, name)
         found = _inner(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import enum
 import os
 import sys
 import types
@@ -11,13 +12,14 @@ from typing import Any, TypeVar
 
 from .abstract_values import DATA, NOTHING, ONLY_DATA, UNKNOWN, Closure, SuperOf, Value
 from .harmless_calls import is_a, is_importable
+from .match_patterns import match
 from .reach import Arguments, Frame, Reach
-from .reached_attributes import ask_class, assign_attribute, attribute, operate, use_context
+from .reached_attributes import ask_truth, assign_attribute, attribute, operate, use_context
 from .reached_calls import call, call_method
 from .reached_classes import use_type
+from .trusted_types import BOXES
 
 __all__ = ["new_reach"]
-
 
 R = TypeVar("R", bound=Reach)
 
@@ -67,6 +69,10 @@ class _Reader:
 
     def operate(self, node: ast.AST, *values: Value) -> Value:
         return operate(self.reach, self.frame, NOTHING.union(*values), node)
+
+    def test(self, node: ast.expr) -> Value:
+        ask_truth(self.reach, self.frame, found := self.value(node), node)
+        return found
 
     def name_of(self, name: str) -> str:
         """The name as it stands in the object, not in the class: private names are mangled."""
@@ -138,7 +144,10 @@ class _Reader:
 
     def items(self, node: ast.AST, value: Value) -> Value:
         """What iterating over it gives."""
-        return value | self.operate(node, value) | (self.reach.heap if DATA in value else NOTHING)
+        found = self.operate(node, value)
+        if DATA in value:
+            return value | found | self.reach.heap
+        return found.union(atom for atom in value if not is_a(getattr(atom, "value", None), (enum.EnumMeta, *BOXES)))
 
     def do_For(self, node: ast.For | ast.AsyncFor) -> None:
         self.assign(node.target, self.items(node.iter, self.value(node.iter)))
@@ -148,7 +157,7 @@ class _Reader:
     do_AsyncFor = do_For
 
     def do_While(self, node: ast.While) -> None:
-        self.operate(node.test, self.value(node.test))
+        self.test(node.test)
         self.block(node.body)
         self.block(node.orelse)
 
@@ -185,6 +194,7 @@ class _Reader:
 
     def do_Raise(self, node: ast.Raise) -> None:
         raised = self.value(node.exc)
+        self.reach.put(raised - ONLY_DATA)
         for atom in raised:
             if is_a(getattr(atom, "value", None), type):
                 call(self.reach, self.frame, frozenset([atom]), Arguments(), node, "an exception")
@@ -256,19 +266,9 @@ class _Reader:
         subject = self.value(node.subject)
         self.operate(node, subject)
         for case in node.cases:
-            for pattern in ast.walk(case.pattern):
-                name = getattr(pattern, "name", None) or getattr(pattern, "rest", None)
-                if isinstance(name, str):
-                    self.reach.assign(self.frame, name, subject | ONLY_DATA)
-                if isinstance(pattern, ast.MatchValue):
-                    self.value(pattern.value)
-                elif isinstance(pattern, ast.MatchClass):
-                    ask_class(self.reach, self.frame, self.value(pattern.cls), subject, pattern)
-                    for attr in pattern.kwd_attrs:
-                        for atom in subject - ONLY_DATA:
-                            attribute(self.reach, self.frame, atom, attr, pattern, attr)
+            match(self, case.pattern, subject)
             if case.guard is not None:
-                self.operate(case.guard, self.value(case.guard))
+                self.test(case.guard)
             self.block(case.body)
 
     # Expressions
@@ -346,11 +346,11 @@ class _Reader:
         return left | right | self.operate(node, left, right)
 
     def of_BoolOp(self, node: ast.BoolOp) -> Value:
-        found = NOTHING.union(*map(self.value, node.values))
-        return found | self.operate(node, found)
+        return NOTHING.union(*map(self.test, node.values))
 
     def of_UnaryOp(self, node: ast.UnaryOp) -> Value:
-        return self.operate(node, self.value(node.operand))
+        is_not = isinstance(node.op, ast.Not)
+        return self.test(node.operand) and ONLY_DATA if is_not else self.operate(node, self.value(node.operand))
 
     def of_Compare(self, node: ast.Compare) -> Value:
         operands = NOTHING.union(self.value(node.left), *map(self.value, node.comparators))
@@ -358,7 +358,7 @@ class _Reader:
         return ONLY_DATA if is_plain else self.operate(node, operands)
 
     def of_IfExp(self, node: ast.IfExp) -> Value:
-        self.operate(node.test, self.value(node.test))
+        self.test(node.test)
         return self.value(node.body) | self.value(node.orelse)
 
     def of_JoinedStr(self, node: ast.JoinedStr) -> Value:
@@ -398,8 +398,7 @@ class _Reader:
         return ONLY_DATA.union(self.value(node.lower), self.value(node.upper), self.value(node.step))
 
     def of_NamedExpr(self, node: ast.NamedExpr) -> Value:
-        value = self.value(node.value)
-        self.reach.assign(self.frame, node.target.id, value)
+        self.reach.assign(self.frame, node.target.id, value := self.value(node.value))
         return value
 
     def of_Lambda(self, node: ast.Lambda) -> Value:
@@ -430,7 +429,7 @@ class _Reader:
                 source = sources[0] if number == 0 else self.value(clause.iter)
                 self.assign(clause.target, self.items(clause.iter, source))
                 for condition in clause.ifs:
-                    self.operate(condition, self.value(condition))
+                    self.test(condition)
             if isinstance(node, ast.DictComp):
                 key = self.value(node.key)
                 self.operate(node, key)

@@ -197,6 +197,8 @@ def is_generated(name: str, value: Any) -> bool:
     code = code.__code__ if isinstance(code, types.FunctionType) else function.__code__
     if function.__code__ is NAMED_TUPLE.__repr__.__code__ or is_code_of(function, "enum", "pydantic", "typing", "abc"):
         return True
+    if name == "__new__" and code.co_filename == "<string>":
+        return str(function.__globals__.get("__name__")).startswith("namedtuple_")
     # Dataclasses compile them, inside a function that is called so.
     maker = getattr(code, "co_qualname", "__create_fn__")
     return (
