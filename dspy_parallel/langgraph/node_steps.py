@@ -234,6 +234,8 @@ else:
         async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
             return await _in_context(config, lambda: RunnableCallable.ainvoke(self, input, config, **kwargs))
 
+    _ConfiguredCallable.__name__ = RunnableCallable.__name__  # which is that of a lambda's run, for callbacks
+
     def _in_config_context(step: Any) -> Any:
         step.__class__ = _ConfiguredCallable
         return step

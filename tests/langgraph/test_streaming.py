@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.runnables import RunnableLambda
 from langgraph.graph import START, StateGraph
@@ -63,6 +64,29 @@ def test_astream_events(node: Any) -> None:
         assert await events(parallelize_graph(build().compile())) == expected
 
     asyncio.run(main())
+
+
+def test_what_callbacks_are_told_runs_are_called() -> None:
+    """Also those without a name, as of a lambda that decides where to go."""
+
+    class Names(BaseCallbackHandler):
+        def __init__(self) -> None:
+            self.seen: list[Any] = []
+
+        def on_chain_start(self, *args: Any, name: Any = None, **kwargs: Any) -> None:
+            self.seen.append(name)
+
+    def names(graph: Any) -> list[Any]:
+        handler = Names()
+        graph.invoke({"n": 0}, {"callbacks": [handler]})
+        return handler.seen
+
+    def build() -> StateGraph[Any]:
+        return chain(lambda state: log("node")).add_conditional_edges("node0", lambda state: "__end__")
+
+    expected = names(build().compile())
+    assert len(expected) == 3
+    assert names(parallelize_graph(build()).compile()) == expected
 
 
 def test_batches() -> None:
