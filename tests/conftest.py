@@ -40,6 +40,7 @@ from dspy_parallel.testing import LMServer
 # the lines above.
 from dspy_parallel.testing.plugin import lm_server_factory  # noqa: F401
 from tests.support import leaks
+from tests.support.children import serve_preloaded
 from tests.support.loops import LOOP_KINDS, run_on
 
 # A wait for the server is over early if things go well; if the machine is slow, only late.
@@ -65,6 +66,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import WorkStealingScheduling
 
     return WorkStealingScheduling(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # xdist's processes have that of the one that starts them
+        config.add_cleanup(serve_preloaded())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

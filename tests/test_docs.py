@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.children import run_module
+from tests.support.children import PRELOADED, run_module
 from tests.support.examples import PAGES, REPOSITORY, ROOT, blocks, blocks_of, code_of, named
 from tests.test_public_api import LAYERS
 
@@ -198,7 +198,7 @@ class TestBlocks:
         for page, text in zip(pages, (leaves, "1 / 0\n", looks), strict=True):
             page.write_text(f"```python\n{text}```\n")
         program = "import sys; from tests.support.examples import run_in_forks; sys.exit(run_in_forks(sys.argv[1:]))"
-        command = [sys.executable, "-c", program, *map(str, pages)]
+        command = [*PRELOADED, "-c", program, *map(str, pages)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
         assert (done.returncode, done.stdout) == (1, "looked\n")
         assert re.search(r'second\.md", line 2', done.stderr)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.children import PRELOADED
 
 pytestmark = pytest.mark.once
 
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def output_of(name: str, *arguments: str) -> str:
-    command = [sys.executable, "-m", f"examples.{name}", *arguments]
+    command = [*PRELOADED, "-m", f"examples.{name}", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

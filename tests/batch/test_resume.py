@@ -26,7 +26,7 @@ import pytest
 from dspy_parallel import BatchInputError, ResumeError, abatch, batch, iter_batch
 from dspy_parallel.batches.resume_file import ResumeFile
 from tests.batch.programs import Ask, StubLM, questions
-from tests.support.children import run_child
+from tests.support.children import PRELOADED, run_child
 
 pytestmark = [
     pytest.mark.filterwarnings(
@@ -468,7 +468,7 @@ def test_ctrl_c_ends_a_batch_cleanly(tmp_path: Path) -> None:
     except KeyboardInterrupt:
         os.write(1, b"interrupted\\n")
     """
-    ended = run_child(script)
+    ended = run_child(script, python=PRELOADED)
     assert sorted(ended.out.split("\n")) == ["", "interrupted", *(f"unwound {n}" for n in range(5, 10))]
     assert "Traceback" not in ended.err
     assert file.read_text().count('"result"') == 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.children import Ended, run_child
+from tests.support.children import PRELOADED, Ended, run_child
 
 pytestmark = pytest.mark.once  # a minute or more, of computing alone
 
@@ -172,7 +172,7 @@ for name, source in {CASES!r}.items():
 
 @pytest.fixture(scope="module")
 def ended() -> Ended:
-    return run_child(PRELUDE + FORKS, timeout=240 * (1 + len(CASES)))
+    return run_child(PRELUDE + FORKS, python=PRELOADED, timeout=240 * (1 + len(CASES)))
 
 
 @pytest.mark.timeout(250 * (1 + len(CASES)))

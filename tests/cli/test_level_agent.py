@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from dspy_parallel import async_module
 from dspy_parallel.testing import LMServer
 from examples.level_agent import agent, models, recorded, verification
+from tests.support.children import PRELOADED
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDING = recorded.load()
@@ -110,7 +110,7 @@ class TestVerificationTestsOfTheIssue:
     @pytest.mark.once
     def test_both_as_an_example(self):
         done = subprocess.run(
-            [sys.executable, "-m", "examples.level_agent.verification"],
+            [*PRELOADED, "-m", "examples.level_agent.verification"],
             cwd=ROOT,
             capture_output=True,
             text=True,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from dspy_parallel.cli.run_command import split
+from tests.support.children import PRELOADED
 from tests.support.command_line import run_main
 
 pytestmark = pytest.mark.once
@@ -35,7 +36,9 @@ def both(ways: list[list[str]], given: str = "", *, together: int = 0) -> list[E
     started = []
     for way in ways:
         env = {**ENVIRONMENT, "TOGETHER": str(together if way == ways[-1] else 0)}
-        started.append(subprocess.Popen([sys.executable, *way], env=env, **how))
+        # What looks at its module, and what has options of the interpreter, as users run it.
+        python = [sys.executable] if {"main_module.py", "-W"} & {*way} else PRELOADED
+        started.append(subprocess.Popen([*python, *way], env=env, **how))
     return [Ended(process.returncode, *found) for process in started if (found := process.communicate(given, 280))]
 
 

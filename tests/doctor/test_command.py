@@ -6,10 +6,11 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.children import PRELOADED
 
 HERE = Path(__file__).parent
 
@@ -58,7 +59,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def doctor(*arguments: str, cwd: Path = HERE, given: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dspy_parallel", "doctor", *arguments]
+    command = [*PRELOADED, "-m", "dspy_parallel", "doctor", *arguments]
     return subprocess.run(command, cwd=cwd, input=given, capture_output=True, text=True, timeout=280, check=False)
 
 
@@ -87,7 +88,7 @@ def test_a_package_a_module_a_file_an_object(project, target):
 def test_a_terminal_has_colours(project):
     pytest.importorskip("rich")
     leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "dspy_parallel", "doctor", "program.py"]
+    command = [*PRELOADED, "-m", "dspy_parallel", "doctor", "program.py"]
     subprocess.run(command, cwd=project, env={**os.environ, "TERM": "xterm"}, stdout=follower, timeout=280, check=True)
     shown = os.read(leader, 65536).decode()
     os.close(leader)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.children import run_child
+from tests.support.children import PRELOADED, run_child
 
 HERE = Path(__file__).parent
 FLAWED = sorted((HERE / "flawed").glob("*.py"))
@@ -34,7 +34,7 @@ print(json.dumps([found, missing]))
 def found() -> dict[Path, list[tuple[str, int]] | str]:
     """What is found in each file, in a new process as by the command; why it cannot be imported, if that is so."""
     folders = [str(HERE / "flawed"), str(HERE / "clean")]
-    findings, skipped = json.loads(run_child(_EXAMINED.format(folders=folders)).out.splitlines()[-1])
+    findings, skipped = json.loads(run_child(_EXAMINED.format(folders=folders), python=PRELOADED).out.splitlines()[-1])
     in_file: dict[Path, list[tuple[str, int]] | str] = {file: [] for file in [*FLAWED, *CLEAN]}
     in_file.update({Path(text.split()[1]): text for text in skipped})
     for file, kind, line in findings:

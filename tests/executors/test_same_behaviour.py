@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import subprocess
-import sys
 import threading
 from typing import Any
 
@@ -20,6 +19,7 @@ from dspy_parallel import await_
 from dspy_parallel.testing import LMServer
 from tests.batch.programs import Ask, StubLM
 from tests.seams.programs import VERSION
+from tests.support.children import PRELOADED
 from tests.support.gates import Gate
 
 pytestmark = pytest.mark.filterwarnings(
@@ -335,7 +335,7 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("where", ["threads", "loop"])
 def test_ctrl_c(where: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CTRL_C, where],
+        [*PRELOADED, "-c", CTRL_C, where],
         capture_output=True,
         text=True,
         timeout=240,

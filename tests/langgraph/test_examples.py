@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.children import PRELOADED
 
 pytestmark = pytest.mark.once
 
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def run(*arguments: str) -> str:
     environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     done = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
+        [*PRELOADED, "-m", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

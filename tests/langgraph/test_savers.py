@@ -23,7 +23,7 @@ from dspy_parallel import run_sync
 from dspy_parallel.errors import BridgeError
 from dspy_parallel.langgraph import parallelize_graph
 from dspy_parallel.langgraph.savers import adapted
-from tests.support.children import run_child
+from tests.support.children import PRELOADED, run_child
 
 sqlite = pytest.importorskip("langgraph.checkpoint.sqlite", exc_type=ImportError)
 aio = pytest.importorskip("langgraph.checkpoint.sqlite.aio", exc_type=ImportError)
@@ -185,7 +185,7 @@ assert status == 0 and invoke("parent again") == {"done": True}
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_forked_process_has_a_thread_of_its_own_for_the_saver() -> None:
-    run_child(_FORKING)
+    run_child(_FORKING, python=PRELOADED)
 
 
 def test_savers_that_need_nothing_are_used_as_they_are() -> None:
@@ -252,7 +252,7 @@ asyncio.run(main())
 
 def test_sync_method_that_would_wait_for_the_blocked_loop_is_refused() -> None:
     """Stock refuses with InvalidStateError."""
-    run_child(_BLOCKING)
+    run_child(_BLOCKING, python=PRELOADED)
 
 
 _BATCH = """
@@ -296,7 +296,7 @@ for name in ("batch", "iter_batch", "parallel_map", "Parallel", "nested"):
 
 def test_batches_on_the_loop_of_the_saver() -> None:
     """They block that loop; so the saver's work is done on the one that the graphs run on."""
-    run_child(_BATCH)
+    run_child(_BATCH, python=PRELOADED)
 
 
 @pytest.mark.parametrize("engine", ["auto", "loop", "thread"])
@@ -416,7 +416,7 @@ for way, (build, run) in ways.items():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_killed_process_resumes(tmp_path: Path) -> None:
     """Killed in the second node: nothing is lost, and the first node, before or beside it, does not run again."""
-    child = run_child(f"import sys; sys.argv = ['', {str(tmp_path)!r}]\n{_DYING}")
+    child = run_child(f"import sys; sys.argv = ['', {str(tmp_path)!r}]\n{_DYING}", python=PRELOADED)
     told = []
     for way in ("invoke", "ainvoke", "ainvoke, async saver", "fan-out"):
         told += [f"{way} killed {-signal.SIGKILL} ['first', 'second']"]

@@ -18,7 +18,7 @@ from dspy_parallel import DSPyParallelError
 from dspy_parallel.errors import LangGraphVersionError
 from dspy_parallel.langgraph import async_node, langgraph_version, parallelize_graph
 from dspy_parallel.langgraph.langgraph_version import check_langgraph
-from tests.support.children import run_child
+from tests.support.children import PRELOADED, run_child
 
 
 class State(TypedDict):
@@ -129,7 +129,7 @@ def test_error_at_import() -> None:
     """What the package itself imports from LangGraph, too, is missed in so many words."""
     changed = "LangGraphVersionError This version of dspy_parallel cannot convert graphs of LangGraph "
     absent = "ModuleNotFoundError dspy_parallel.langgraph needs LangGraph, which is not installed: pip install"
-    told = run_child(_AT_IMPORT).out.splitlines()
+    told = run_child(_AT_IMPORT, python=PRELOADED).out.splitlines()
     assert len(told) == 6
     for line, expected in zip(told, [changed, changed, absent] * 2, strict=True):
         assert line.startswith(expected), line

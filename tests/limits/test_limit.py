@@ -6,7 +6,6 @@ import asyncio
 import copy
 import pickle
 import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,6 +18,7 @@ from dspy_parallel import Limit, LimitError, limit, limit_all
 from dspy_parallel.limits.assignment import limit_of
 from dspy_parallel.testing import LMServer
 from tests.limits.programs import WAYS, Answer, OnLoop, Watch, make_lm, until
+from tests.support.children import PRELOADED
 from tests.support.gates import Gate
 from tests.testing.dspy_world import VERSION
 
@@ -239,7 +239,7 @@ def test_a_pickle_in_another_process(server: LMServer) -> None:
         "assert limit_of(first).settings.max_in_flight == 7\n"
         "assert limit_of(first).settings.give_up_after == 3\n"
     )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", source], check=True, timeout=280)
+    subprocess.run([*PRELOADED, "-c", source], check=True, timeout=280)
 
 
 def test_state_has_no_limit(server: LMServer) -> None:

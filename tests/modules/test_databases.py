@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.children import run_child
+from tests.support.children import PRELOADED, run_child
 
 LIBRARIES = [name for name in ("django", "peewee", "sqlalchemy") if importlib.util.find_spec(name)]
 
 
 @pytest.mark.skipif(not LIBRARIES, reason="none of them is installed")
 def test_databases_around_an_lm_call(tmp_path: Path) -> None:
-    child = run_child(f"from tests.modules.databases import main; main({str(tmp_path)!r}, *{LIBRARIES!r})", timeout=240)
+    program = f"from tests.modules.databases import main; main({str(tmp_path)!r}, *{LIBRARIES!r})"
+    child = run_child(program, python=PRELOADED, timeout=240)
     assert [json.loads(line) for line in child.out.splitlines()] == [[name, "thread", []] for name in LIBRARIES]

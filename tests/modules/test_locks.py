@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.support.children import run_child
+from tests.support.children import PRELOADED, run_child
 
 SOURCE = """
 import asyncio, contextlib, json, threading, warnings
@@ -103,7 +103,7 @@ with LMServer(latency=0.005) as server:
 
 
 def test_locks_across_lm_calls() -> None:
-    ended = run_child(SOURCE, timeout=240)
+    ended = run_child(SOURCE, python=PRELOADED, timeout=240)
     outcomes = [json.loads(line) for line in ended.out.splitlines()]
     assert {outcome[0] for outcome in outcomes} == {
         *("ClassAttribute", "Reentrant", "Dict", "DefaultDict", "Helper", "Manager", "Stack")

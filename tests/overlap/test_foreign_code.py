@@ -20,7 +20,7 @@ from dspy_parallel import async_module, explain
 from dspy_parallel.analysis import effect_free, trusted_types
 from dspy_parallel.overlap.runtime.snapshot import Snapshot
 from dspy_parallel.testing import LMServer
-from tests.support.children import run_child
+from tests.support.children import PRELOADED, run_child
 from tests.support.timed_lm import TimedLM, always
 
 RUN: list[str] = []
@@ -419,4 +419,5 @@ def look_at_all_classes() -> None:
 
 def test_no_class_of_the_installed_packages_makes_it_raise() -> None:
     """In a process of its own, in which no other test has imported anything."""
-    run_child("from tests.overlap.test_foreign_code import look_at_all_classes; look_at_all_classes()")
+    program = "from tests.overlap.test_foreign_code import look_at_all_classes; look_at_all_classes()"
+    run_child(program, python=PRELOADED)

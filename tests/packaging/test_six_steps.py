@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dspy_parallel.testing import LMServer
+from tests.support.children import PRELOADED
 from tests.support.examples import ROOT, blocks_of
 
 from .conftest import environment
@@ -42,26 +42,26 @@ def declare_pure(project: Path) -> None:
 @pytest.fixture(
     scope="module", params=["checkout", pytest.param("wheel", marks=[pytest.mark.wheel, pytest.mark.timeout(900)])]
 )
-def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """An environment's Python: this one, which has the checkout, or a fresh one with what the page says to install."""
     if request.param == "checkout":
-        return sys.executable
+        return PRELOADED
     fresh = environment(tmp_path_factory.mktemp("fresh"))
     wheel, (extras,) = (
         request.getfixturevalue("wheel"),
         set(re.findall(r"install 'dspy-parallel(\[.*?\])", PAGE.read_text())),
     )
     run_command(fresh, "-m", "pip", "install", "-q", f"{wheel}{extras}")
-    return str(fresh)
+    return [str(fresh)]
 
 
-def run(python: str, command: str, project: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(python: list[str], command: str, project: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """A command of the page, which begins with the script that is installed, or with `python`."""
     name, *arguments = shlex.split(command)
     return subprocess.run(
-        [python, *(["-m", "dspy_parallel"] if name == "dspy-parallel" else []), *arguments],
+        [*python, *(["-m", "dspy_parallel"] if name == "dspy-parallel" else []), *arguments],
         cwd=project,
-        env=os.environ | ({"PYTHONPATH": str(ROOT)} if python == sys.executable else {}) | environment,
+        env=os.environ | ({"PYTHONPATH": str(ROOT)} if python is PRELOADED else {}) | environment,
         capture_output=True,
         text=True,
         timeout=280,
@@ -90,7 +90,7 @@ def missing(command: str, printed: str) -> list[str]:
     return [line for line in shown_after(command) if without_times(line) not in without_times(printed)]
 
 
-def test_step_1_run(python: str, project: Path) -> None:
+def test_step_1_run(python: list[str], project: Path) -> None:
     with provider() as environment:
         done = run(python, RUN, project, **environment)
     assert done.returncode == 0, done.stderr
@@ -99,13 +99,13 @@ def test_step_1_run(python: str, project: Path) -> None:
     assert "<title>" in (project / "run.html").read_text(encoding="utf-8")
 
 
-def test_step_2_doctor(python: str, project: Path) -> None:
+def test_step_2_doctor(python: list[str], project: Path) -> None:
     done = run(python, DOCTOR, project)
     assert done.returncode == 1, done.stderr
     assert missing(DOCTOR, done.stdout) == []
 
 
-def test_step_3_compare_and_step_5_pure(python: str, project: Path) -> None:
+def test_step_3_compare_and_step_5_pure(python: list[str], project: Path) -> None:
     before = run(python, COMPARE, project)
     assert before.returncode == 0, before.stderr
     assert missing(COMPARE, before.stdout + before.stderr) == []
@@ -117,7 +117,7 @@ def test_step_3_compare_and_step_5_pure(python: str, project: Path) -> None:
     assert "LM requests: 4 / 4. Same outputs." in after.stdout
 
 
-def test_step_4_decorate_and_step_6_limits_and_batches(python: str, project: Path) -> None:
+def test_step_4_decorate_and_step_6_limits_and_batches(python: list[str], project: Path) -> None:
     """All Python of the page, as one script."""
     (project / "steps.py").write_text("\n".join(block.text for block in blocks_of(PAGE, "python")))
     with provider() as environment:

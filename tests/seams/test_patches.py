@@ -7,7 +7,6 @@ import copy
 import inspect
 import pickle
 import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -21,6 +20,7 @@ import pytest
 from dspy.utils import DummyLM
 
 from dspy_parallel import async_module, seams
+from tests.support.children import PRELOADED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -120,7 +120,7 @@ def test_a_class_pickled_by_value_takes_its_own_method_along(tmp_path: Path) -> 
     assert lm("x") == ["X"] and type(lm) is cls and type(vars(cls)["__call__"]).__name__ == "function"
     """
     for program in (write, read):
-        command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "pickle")]
+        command = [*PRELOADED, "-c", textwrap.dedent(program), str(tmp_path / "pickle")]
         subprocess.run(command, cwd=ROOT, check=True, timeout=240)
 
 

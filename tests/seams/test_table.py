@@ -31,7 +31,7 @@ from dspy_parallel.seams.patches import Patch
 from dspy_parallel.seams.releases import is_expected, is_there, release_of
 from dspy_parallel.seams.table import Seam, _table
 from tests.seams.programs import alone, together
-from tests.support.children import run_child
+from tests.support.children import PRELOADED, run_child
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -194,7 +194,7 @@ def test_a_module_that_comes_without_what_is_patched() -> None:
     with pytest.raises(SeamError, match="litellm.moved_here:name is missing"):
         seams.install()
     """
-    run_child(program, timeout=240)
+    run_child(program, python=PRELOADED, timeout=240)
 
 
 def test_a_module_imported_later_is_patched_when_it_comes() -> None:

@@ -4,13 +4,38 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support import preloaded
+
 ROOT = Path(__file__).parents[2]
+
+PRELOADED = [sys.executable, "-I", "-S", preloaded.__file__]
+"""Begins a command like `sys.executable`, which has DSPy, LiteLLM and LangGraph imported already."""
+
+
+def serve_preloaded() -> Callable[[], object]:
+    """Have this process and those it starts able to use `PRELOADED`, until what is returned is called."""
+    folder = tempfile.TemporaryDirectory(prefix="preloaded-")
+    os.environ[preloaded.ADDRESS] = path = os.path.join(folder.name, "socket")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(64)
+        command = [sys.executable, preloaded.__file__, "--listen", str(listener.fileno())]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()])
+
+    def stop() -> None:
+        with process:
+            folder.cleanup()
+
+    return stop
 
 
 @dataclass(frozen=True)
@@ -22,13 +47,20 @@ class Ended:
     err: str
 
 
-def run_child(source: str, *, timeout: float = 280.0, interrupt: bool = False, check: bool = True) -> Ended:
+def run_child(
+    source: str,
+    *,
+    python: Sequence[str] = (sys.executable,),
+    timeout: float = 280.0,
+    interrupt: bool = False,
+    check: bool = True,
+) -> Ended:
     """Run Python source; with `interrupt`, send Ctrl-C when it prints the line "ready".
 
     Fails if it hangs, and with `check` if it ends with an error.
     """
     child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(source)],
+        [*python, "-c", textwrap.dedent(source)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
@@ -56,9 +88,9 @@ def run_child(source: str, *, timeout: float = 280.0, interrupt: bool = False, c
 
 
 def run_module(name: str, *arguments: str, timeout: float) -> str:
-    """Run `python -m name`, and return what it prints. Fails if it hangs, or ends with an error."""
+    """Run `python -m name`, `PRELOADED`, and return what it prints. Fails if it hangs, or ends with an error."""
     done = subprocess.run(
-        [sys.executable, "-m", name, *arguments],
+        [*PRELOADED, "-m", name, *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONFAULTHANDLER": "1"},
         capture_output=True,
