@@ -367,8 +367,8 @@ class Reach:
         required = {each.arg for each in (*node.posonlyargs, *node.args)[: len(named) - len(node.defaults)]}
         required |= {each.arg for each, default in zip(node.kwonlyargs, node.kw_defaults) if default is None}  # noqa: B905
         for name in all_names:
-            others = (arguments.missing if name in required else defaults) | arguments.rest
-            self.grow(frame.names.setdefault(name, set()), given.get(name, others))
+            otherwise = (arguments.missing if name in required else defaults) | arguments.rest
+            self.grow(frame.names.setdefault(name, set()), given.get(name, otherwise))
 
     def _defaults(self, frame: Frame, function: Held | Closure) -> Value:
         """What the function's defaults are, all together."""

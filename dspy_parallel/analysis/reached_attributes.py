@@ -29,12 +29,14 @@ __all__ = [
     "ask_truth",
     "assign_attribute",
     "attribute",
+    "constant_name",
     "described",
     "is_function",
     "is_hidden",
     "module_of",
     "name_of",
     "operate",
+    "super_of",
     "suspect",
     "use_context",
 ]
@@ -132,7 +134,9 @@ def attribute(reach: Reach, frame: Frame, atom: Any, name: str, node: Any, text:
         reach.need(frame, node, "unread", f"what {text} is, is not known")
         return frozenset([UNKNOWN])
     if isinstance(atom, (Closure, Bound, Partial)):
-        return ONLY_DATA | (NOTHING if name in _DUNDERS_READ else frozenset([atom]))  # `__call__`, `__func__`
+        if name in _DUNDERS_READ:
+            return ONLY_DATA
+        return ONLY_DATA | {atom} | reach.heap  # `__call__`, `__func__`, or what has been set
     if isinstance(atom, SuperOf):
         return _attribute_of_super(reach, frame, atom, name, node)
     if isinstance(atom, Instance):
@@ -160,6 +164,25 @@ def _attribute_of_super(reach: Reach, frame: Frame, atom: SuperOf, name: str, no
     return NOTHING
 
 
+def super_of(reach: Reach, frame: Frame, arguments: Arguments, node: Any) -> Value:
+    """`super(Class, self)`; without arguments, the function around it is asked."""
+    classes: list[Any] = (
+        [getattr(atom, "value", None) for atom in arguments.positional[0]] if len(arguments.positional) == 2 else [None]
+    )
+    if not all(is_a(cls, type) for cls in classes):
+        return reach.need(frame, node, "unread", "super() of this kind")
+    return frozenset(SuperOf(c, atom) for c in classes for atom in arguments.positional[1] if hasattr(atom, "cls"))
+
+
+def constant_name(node: Any, arguments: Arguments) -> str | None:
+    """The attribute that a call of `getattr()` names."""
+    given = getattr(node, "args", [])
+    if len(given) != len(arguments.positional):
+        return None  # it is another call that stands there: of a partial, say
+    value = getattr(given[1], "value", None) if len(given) > 1 else None
+    return value if isinstance(value, str) else None
+
+
 def _attribute_of_class(reach: Reach, frame: Frame, atom: Held, name: str, node: Any, text: str) -> Value:
     cls: type = atom.value
     if type(cls) not in METACLASSES and not is_known(type(cls)):
@@ -173,7 +196,7 @@ def _attribute_of_class(reach: Reach, frame: Frame, atom: Held, name: str, node:
     if issubclass(cls, dspy.Signature):
         atom.is_same = True
     base, found = reach.holdings.of_class(cls, name)
-    stored = frozenset(reach.stores.get(("class", cls, name), ()))
+    stored = NOTHING.union(*(reach.stores.get(("class", each, name), ()) for each in cls.__mro__))
     if name in _OTHER_CLASSES:
         return reach.need(frame, node, "unread", f"{text} is not known")
     if base is None or base is type:
@@ -210,7 +233,8 @@ def _attribute_of_instance(reach: Reach, frame: Frame, atom: Any, cls: type, nam
     ):  # those of types in C run no code
         return reach.need(frame, node, "unread", f"{cls.__qualname__}.__getattribute__ is not followed")
     base, found = reach.holdings.of_class(cls, name)
-    values: set[Any] = set(reach.stores.get((cls, name), ())) | reach.stores.get((cls, "*"), set())
+    stores = ((cls, name), (cls, "*"), *(("class", each, name) for each in cls.__mro__))
+    values: set[Any] = set().union(*(reach.stores.get(store, ()) for store in stores))
     if base is not None and hasattr(type(found), "__set__"):
         return frozenset(values) | _bind(reach, frame, atom, base, found, node, name)
     if isinstance(atom, Held):
@@ -224,15 +248,17 @@ def _attribute_of_instance(reach: Reach, frame: Frame, atom: Any, cls: type, nam
             values |= own
     if base is not None:
         return frozenset(values) | _bind(reach, frame, atom, base, found, node, name)
-    for each in cls.__mro__:
-        values |= reach.stores.get(("class", each, name), set())
     if isinstance(atom, Instance) and issubclass(cls, pydantic.BaseModel) and name in cls.model_fields:
         reach.use_type(frame, cls, node)
         return frozenset(values) | reach.stores.get((cls, name), set()) | ONLY_DATA
     fallback, getter = reach.holdings.of_class(cls, "__getattr__")
-    if not values and fallback is not None and not is_known(fallback):
+    if (not values or isinstance(atom, Held)) and fallback is not None and not is_known(fallback):
         held = reach.holdings.constant(getter)
-        return _call_method(reach, frame, held, frozenset([atom]), fallback, Arguments([ONLY_DATA]), node)
+        return frozenset(values) | _call_method(
+            reach, frame, held, frozenset([atom]), fallback, Arguments([ONLY_DATA]), node
+        )
+    if not values and accessor is not None and not is_known_type(accessor) and not is_known(accessor):
+        return reach.need(frame, node, "unread", f"{text} is not known")  # a proxy that is written in C
     if fallback is not None and hands_out(cls):
         values |= contents(reach, atom)
     if not values and isinstance(atom, Instance) and ("made", cls) not in reach.seen:
@@ -273,7 +299,7 @@ def _bind(reach: Reach, frame: Frame, atom: Any, base: type, found: Any, node: A
 
 def assign_attribute(reach: Reach, frame: Frame, atom: Any, name: str, value: Value, node: Any, text: str) -> None:
     """`atom.name = value`."""
-    if atom is DATA:
+    if atom is DATA or isinstance(atom, (Closure, Bound, Partial)):
         reach.put(value)
     elif atom is UNKNOWN:
         reach.need(frame, node, "unread", f"what {text} is, is not known")

@@ -39,12 +39,14 @@ from .reached_attributes import (
     ask_truth,
     assign_attribute,
     attribute,
+    constant_name,
     described,
     is_function,
     is_hidden,
     module_of,
     name_of,
     operate,
+    super_of,
     suspect,
 )
 from .reached_classes import construct, set_fields
@@ -107,7 +109,8 @@ def _call(reach: Reach, frame: Frame, atom: Any, arguments: Arguments, node: Any
     if type(value) is functools.partial:
         return _call_partial(reach, frame, atom, arguments, node, text)
     if type(value) is functools._lru_cache_wrapper:
-        # The cache is written in C and calls the function without a lock.
+        # The cache is written in C and calls the function without a lock, but hashes and compares what it is given.
+        operate(reach, frame, arguments.all, node)
         return call(reach, frame, reach.part_of(atom, "__wrapped__") or NOTHING, arguments, node, text)
     if is_function(value):
         return call_function(reach, frame, atom, arguments, node)
@@ -299,6 +302,7 @@ def _call_data(reach: Reach, frame: Frame, name: str, owner: Value, arguments: A
     operate(reach, frame, given | (owner - ONLY_DATA), node)
     found = ONLY_DATA | owner | given | reach.heap
     if name in _CALLING_METHODS:
+        reach.put(owner - ONLY_DATA if given != ONLY_DATA else NOTHING)  # `sort(key=)` calls it with the items
         found |= _call_back(reach, frame, given, node)
     return found
 
@@ -318,7 +322,7 @@ def _construct(reach: Reach, frame: Frame, held: Held, arguments: Arguments, nod
     if cls is type:
         return _type_of(reach, frame, arguments, node)
     if cls is super:
-        return ONLY_DATA
+        return super_of(reach, frame, arguments, node)
     if is_data_class(cls) or (is_harmless_class(cls) and not issubclass(cls, pathlib.PurePath)):
         if is_process_wide(cls):
             reach.need(frame, node, "process-wide", f"{described(cls)} changes what belongs to the whole process")
@@ -370,7 +374,7 @@ def _call_instance(reach: Reach, frame: Frame, atom: Any, cls: type, arguments: 
 
 def _get(reach: Reach, frame: Frame, arguments: Arguments, node: Any) -> Value:
     owner = arguments.positional[0] if arguments.positional else arguments.rest
-    name = _constant_name(node)
+    name = constant_name(node, arguments)
     others = NOTHING.union(*arguments.positional[2:])
     if name is None:
         if owner != ONLY_DATA:
@@ -379,14 +383,8 @@ def _get(reach: Reach, frame: Frame, arguments: Arguments, node: Any) -> Value:
     return others.union(*(attribute(reach, frame, atom, name, node, name) for atom in owner))
 
 
-def _constant_name(node: Any) -> str | None:
-    given = getattr(node, "args", [])
-    value = getattr(given[1], "value", None) if len(given) > 1 else None
-    return value if isinstance(value, str) else None
-
-
 def _set(reach: Reach, frame: Frame, arguments: Arguments, node: Any) -> Value:
-    name = _constant_name(node)
+    name = constant_name(node, arguments)
     if len(arguments.positional) == 3:
         owner, _, value = arguments.positional
         for atom in owner:

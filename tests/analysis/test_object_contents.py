@@ -8,6 +8,7 @@ import dataclasses
 import enum
 import functools
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -170,6 +171,78 @@ def captures(q: Any) -> Any:
     match {"a": [of_client]}:
         case {"a": [Holder(found)]}:
             return found.get()
+
+
+class Key:
+    def __hash__(self) -> int:
+        return int(block())
+
+
+class Parent:
+    session: Any = None
+
+    def go(self) -> Any:
+        return block()
+
+    @property
+    def name(self) -> Any:
+        return block()
+
+
+class Child(Parent):
+    def go(self) -> Any:
+        return super(Child, self).go()  # noqa: UP008
+
+    def ask(self) -> Any:
+        return self.session.get()
+
+
+class Late:
+    def __getattr__(self, name: str) -> Any:
+        return client
+
+
+@functools.lru_cache
+def cached(key: Any) -> int:
+    return 1
+
+
+key, parent, child, late, proxy = Key(), Parent(), Child(), Late(), weakref.proxy(client)
+read = functools.partial(getattr, parent)
+
+
+def sets_on_class(q: Any) -> Any:
+    Parent.session = client
+    return child.ask()
+
+
+def sets_before(q: Any) -> Any:
+    late.client = None  # type: ignore[attr-defined]
+    return late.client.get()
+
+
+def sets_on_function(q: Any) -> Any:
+    def inner() -> Any:
+        return inner.client.get()  # type: ignore[attr-defined]
+
+    inner.client = client  # type: ignore[attr-defined]
+    return inner()
+
+
+def sorts(q: Any) -> Any:
+    items = [client, client]
+    items.sort(key=lambda each: each.get())
+
+
+HIDDEN: list[Callable[[Any], Any]] = [
+    *(sets_on_class, sets_before, sets_on_function, sorts, lambda q: child.go(), lambda q: proxy.get()),
+    *(lambda q: read("name", "other"), lambda q: cached(key)),
+]
+
+
+@pytest.mark.parametrize("number", range(len(HIDDEN)))
+def test_what_is_reached_by_another_way_is_looked_at(number: int) -> None:
+    assert placement_for(HIDDEN[number], ("a b",)).engine == "thread"
 
 
 def unpacks(q: Any) -> Any:
