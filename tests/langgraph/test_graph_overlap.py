@@ -63,7 +63,7 @@ from tests.langgraph.asking_graphs import (
     twenty,
 )
 from tests.langgraph.comparing import plain
-from tests.support.children import run_child
+from tests.support.children import PRELOADED, run_child
 from tests.support.timed_lm import TimedLM
 from tests.support.virtual_time import run_virtual
 
@@ -285,9 +285,10 @@ def test_a_run_that_is_killed_between_two_steps_goes_on(tmp_path: Path) -> None:
     with LMServer(latency=0.2, log_bodies=True) as server:
         fixed = {"path": str(tmp_path / "checkpoints"), "lm": server.lm_kwargs()}
         given = {"question": "why?", "log": []}
-        killed = run_child(_KILLED.format(kill="os.environ['KILLED'] = ''", given=given, **fixed), check=False)
+        program = _KILLED.format(kill="os.environ['KILLED'] = ''", given=given, **fixed)
+        killed = run_child(program, python=PRELOADED, check=False)
         assert killed.code == -signal.SIGKILL
-        went_on = run_child(_KILLED.format(kill="", given=None, **fixed))
+        went_on = run_child(_KILLED.format(kill="", given=None, **fixed), python=PRELOADED)
         asked = Counter(
             next(each for each in "abc" if f"why?{each}" in str(logged.body) or each == "c") for logged in server.log()
         )
