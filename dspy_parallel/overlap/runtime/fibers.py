@@ -306,7 +306,8 @@ class Fiber:
             if self._has_waited:
                 # Whoever waits for the value knows of this fiber's announcements, and nothing of what it has left to
                 # fibers of its own. In `for x in xs: (items.append(slow(x)))`, the turn has ended when the append has.
-                self._wait_all(self._dependences.of_children())
+                for each in self._dependences.of_children():
+                    self.wait(each)
                 self._scheduler.note_origin(self.result, value)
         except (GreenletExit, Unwound):
             if self.attempt is not None:  # who would read this value was begun later, and has ended, too
@@ -412,9 +413,8 @@ class Fiber:
                 self._scheduler.on_wait(self.place, "it changes what others may have, after all that comes before")
                 self.force(earlier)
         for key in map(id, names):
-            waits = self._dependences.before(key, writing=writing)
-            if waits:
-                self._wait_all(waits)
+            for each in self._dependences.before(key, writing=writing):
+                self.wait(each)
             self._dependences.forget(key)
         if writing and self.attempt is not None and type(box) is not Location:
             self.attempt.log(self.here, self._scheduler.restorer(box))
@@ -447,7 +447,3 @@ class Fiber:
         if value is UNBOUND:
             raise BailOut("a name may have no value")
         return value
-
-    def _wait_all(self, pendings: Iterable[Pending]) -> None:
-        for pending in pendings:
-            self.wait(pending)
