@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import types
 import typing
 from typing import Any
 
 import dspy
 import pydantic
+import pydantic_core
 
 from . import dspy_calls
 from .abstract_values import DATA, NOTHING, ONLY_DATA, UNKNOWN, Bound, Value
@@ -18,7 +20,7 @@ from .harmless_calls import is_a, is_harmless_class, read
 from .held_values import MISSING, Held
 from .object_contents import hands_out
 from .reach import Arguments, Frame, Reach
-from .reached_attributes import METACLASSES, described, operate, suspect
+from .reached_attributes import METACLASSES, assign_attribute, described, operate, suspect
 from .signature_types import use_text
 from .trusted_types import is_code_of, is_dataclass, is_generated, is_known
 
@@ -62,8 +64,13 @@ def construct(reach: Reach, frame: Frame, held: Held, arguments: Arguments, node
             continue
         first = frozenset([held]) if name == "__new__" else owner
         given = arguments if name in ("__new__", "__init__") else Arguments()
+        if name == "__post_init__" and is_a(found, types.FunctionType):  # it is given those that are for it alone
+            given = Arguments([everything | _defaults_of(reach, cls)] * (found.__code__.co_argcount - 1))
         if is_generated(name, found) and _fields_of(cls):
             set_fields(reach, frame, cls, Arguments([], {}, everything), node)
+            for field in _fields_of(cls) if is_dataclass(cls) else ():  # by descriptors, or a `__setattr__`
+                value = everything | reach.stores.get((cls, field), NOTHING)
+                assign_attribute(reach, frame, instance, field, value, node, field)
         elif is_a(found, types.FunctionType) and not is_code_of(found, "pydantic"):
             method = Bound(reach.holdings.constant(found), next(iter(first)), base)
             reach.call(frame, frozenset([method]), given, node, name)
@@ -76,6 +83,11 @@ def construct(reach: Reach, frame: Frame, held: Held, arguments: Arguments, node
     elif "__pydantic_validator__" in vars(cls):
         suspect(reach, frame, node, cls)  # Pydantic's kind of dataclass
     return owner
+
+
+def _defaults_of(reach: Reach, cls: type) -> Value:
+    init = reach.constant(inspect.getattr_static(cls, "__init__"))
+    return NOTHING.union(*(reach.part_of(atom, "__defaults__") or NOTHING for atom in init if isinstance(atom, Held)))
 
 
 def _inner(value: Any) -> Any:
@@ -95,6 +107,8 @@ def set_fields(reach: Reach, frame: Frame, definer: type, arguments: Arguments, 
     for field in _fields_of(definer):
         reach.grow(reach.stored((definer, field)), arguments.all)
     for each in dataclasses.fields(definer) if is_dataclass(definer) else ():
+        if each.default is not dataclasses.MISSING:
+            reach.grow(reach.stored((definer, each.name)), reach.constant(each.default))
         if each.default_factory is not dataclasses.MISSING:
             factory = reach.constant(each.default_factory)
             reach.grow(reach.stored((definer, each.name)), reach.call(frame, factory, Arguments(), node, "a default"))
@@ -109,10 +123,21 @@ def _fields_of(cls: type) -> list[str]:
 
 def _validate(reach: Reach, frame: Frame, cls: Any, given: Value, node: Any) -> None:
     """A Pydantic model is made: fields are set, validators run."""
+    _set_defaults(reach, frame, cls, node)
     for name in cls.model_fields:
         reach.grow(reach.stored((cls, name)), given)
+    if cls.model_config.get("extra") == "allow":
+        reach.grow(reach.stored((cls, "*")), given)
     if reach.once(("validated", cls)) and not is_pure_type(cls):
         use_type(reach, frame, cls, node)
+
+
+def _set_defaults(reach: Reach, frame: Frame, cls: Any, node: Any) -> None:
+    for name, info in (*cls.model_fields.items(), *cls.__private_attributes__.items()):
+        made = frozenset[Any]() if info.default is pydantic_core.PydanticUndefined else reach.constant(info.default)
+        if info.default_factory is not None:
+            made |= reach.call(frame, reach.constant(info.default_factory), Arguments(missing=ONLY_DATA), node, name)
+        reach.grow(reach.stored((cls, name)), made)
 
 
 def use_type(reach: Reach, frame: Frame, hint: Any, node: Any) -> Value:
@@ -149,9 +174,7 @@ def use_type(reach: Reach, frame: Frame, hint: Any, node: Any) -> Value:
             fields[name] = info.annotation
             for note in info.metadata:
                 use_type(reach, frame, note, node)
-        for info in (*hint.model_fields.values(), *hint.__private_attributes__.values()):
-            if info.default_factory is not None:
-                reach.call(frame, reach.constant(info.default_factory), Arguments(), node, "a default")
+        _set_defaults(reach, frame, hint, node)
     for name, field in fields.items():
         if not isinstance(field, str):
             reach.grow(reach.stored((hint, name)), use_type(reach, frame, field, node))

@@ -44,7 +44,7 @@ def use_text(reach: Reach, frame: Frame, arguments: Arguments, node: Any) -> Non
             continue
         for atom in reach.look_up(frame, frame.scopes, name) or ():
             if isinstance(atom, Held) and is_a(atom.value, type):
-                reach.use_type(frame, atom.value, node)
+                reach.put(reach.use_type(frame, atom.value, node))
 
 
 _TYPE_OF_FIELD = re.compile(r":([^:]*?)(?=,\s*\w+\s*:|->|$)")

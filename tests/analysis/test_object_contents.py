@@ -234,6 +234,67 @@ def sorts(q: Any) -> Any:
     items.sort(key=lambda each: each.get())
 
 
+class Descriptor:
+    def __get__(self, owner: Any, cls: Any) -> Any:
+        return 1
+
+    def __set__(self, owner: Any, value: Any) -> None:
+        block()
+
+
+@dataclasses.dataclass
+class Described:
+    field: Any = Descriptor()
+
+
+@dataclasses.dataclass
+class Setting:
+    field: Any = 1
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        block()
+
+
+@dataclasses.dataclass
+class Asking:
+    pool: dataclasses.InitVar[Any] = client
+
+    def __post_init__(self, pool: Any) -> None:
+        pool.get()
+
+
+class Service(pydantic.BaseModel):
+    field: Any = pydantic.Field(default_factory=lambda: client)
+    other: Any = client
+
+
+class Holding(pydantic.BaseModel):
+    text: str = ""
+    _made: Any = pydantic.PrivateAttr(default_factory=Client)
+
+    def ask_made(self) -> Any:
+        return self._made.get()
+
+
+MADE: list[Callable[[Any], Any]] = [
+    *(
+        lambda q: Described(1),
+        lambda q: Described(),
+        lambda q: Setting(1),
+        lambda q: Asking(client),
+        lambda q: Asking(),
+    ),
+    *(lambda q: Service().field.get(), lambda q: Service().other.get()),
+    lambda q: dspy.Predict("q -> holding: Holding")(q=q).holding.ask_made(),
+    lambda q: Open(**{"client": client}).client.get(),  # type: ignore[attr-defined]
+]
+
+
+@pytest.mark.parametrize("number", range(len(MADE)))
+def test_what_a_record_is_made_of_is_looked_at(number: int) -> None:
+    assert placement_for(MADE[number], ("a b",)).engine == "thread"
+
+
 HIDDEN: list[Callable[[Any], Any]] = [
     *(sets_on_class, sets_before, sets_on_function, sorts, lambda q: child.go(), lambda q: proxy.get()),
     *(lambda q: read("name", "other"), lambda q: cached(key)),
