@@ -123,31 +123,27 @@ def unparsable(conversation: Any, content: str) -> str:
 
 
 @pytest.mark.parametrize("program", EVERYDAY, ids=str)
-@pytest.mark.parametrize("way", ["offloading", "by default"])
 @pytest.mark.parametrize("twist", [None, unparsable], ids=["well", "failing"])
-def test_everyday_programs_do_the_same(program: Program, server: SearchServer, way: Way, twist: Any) -> None:
+def test_everyday_programs_do_the_same(program: Program, server: SearchServer, twist: Any) -> None:
     """Also prints and logs in their order, attributes and searches; and if replies don't parse."""
     expected, searches = seen(program, server, "sequential", twist=twist)
-    latency = uneven if way == "offloading" else always(0.0)
-    found, searched = seen(program, server, way, latency=latency, twist=twist)
-    assert_same(expected, found)
-    if twist is None:
-        assert searched == searches
-
-
-@each_program
-def test_as_fast_as_by_hand(program: Program) -> None:
-    """On the virtual clock, so exactly; with 1 s for each LM call."""
-    assert overlap.on_virtual_clock(program).overlapped <= 1.15 * program.depth
+    ways: dict[Way, Any] = {"offloading": uneven, "by default": always(0.0)}
+    for way, latency in ways.items():
+        found, searched = seen(program, server, way, latency=latency, twist=twist)
+        assert_same(expected, found)
+        if twist is None:
+            assert searched == searches, way
 
 
 @pytest.mark.parametrize("latency", LATENCIES)
-def test_as_fast_as_by_hand_overall(latency: str) -> None:
-    """The median program, also when some LM calls take four times as long as others."""
+def test_as_fast_as_by_hand(latency: str) -> None:
+    """On the virtual clock, so exactly: each, and more so the median; also when some LM calls take four times as long
+    as others.
+    """
     found = [overlap.on_virtual_clock(program, LATENCIES[latency]) for program in PROGRAMS]
-    ratios = [each.overlapped / each.by_hand for each in found]
-    assert statistics.median(ratios) <= 1.05
-    assert max(ratios) <= 1.15
+    ratios = {str(each.program): each.overlapped / each.by_hand for each in found}
+    assert {program: ratio for program, ratio in ratios.items() if ratio > 1.15} == {}
+    assert statistics.median(ratios.values()) <= 1.05
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
