@@ -194,7 +194,7 @@ def call_function(
 
 
 def _log(reach: Reach, frame: Frame, function: Any, definer: type, arguments: Arguments, node: Any) -> Value:
-    for atom in arguments.positional[0]:
+    for atom in arguments.positional[0] | {each for each in arguments.all if _is_logger(getattr(each, "value", None))}:
         logger = atom.value if isinstance(atom, Held) else logging.root
         while type(logger) is logging.LoggerAdapter:
             logger = logger.logger
@@ -397,7 +397,9 @@ def _set(reach: Reach, frame: Frame, arguments: Arguments, node: Any) -> Value:
 def _get_logger(reach: Reach, frame: Frame, arguments: Arguments, node: Any) -> Value:
     operate(reach, frame, arguments.all, node)
     there = logging.root.manager.loggerDict
-    asked = node.args[0] if getattr(node, "args", None) else None
+    asked = next(iter([*getattr(node, "args", []), *(each.value for each in getattr(node, "keywords", []))]), None)
+    if arguments.rest:  # it stands in another call: of a partial, say
+        asked = node
     name: Any = asked.value if isinstance(asked, ast.Constant) else None
     if isinstance(asked, ast.Name) and asked.id == "__name__":
         name = frame.globals.get("__name__")

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import enum
 import functools
+import logging
 import types
 import weakref
 from collections.abc import Callable, Iterator
@@ -295,7 +296,20 @@ def test_what_a_record_is_made_of_is_looked_at(number: int) -> None:
     assert placement_for(MADE[number], ("a b",)).engine == "thread"
 
 
+class Handler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        block()
+
+
+heard = logging.getLogger("tests.analysis.heard")
+heard.addHandler(Handler())
+heard.propagate = False
 HIDDEN: list[Callable[[Any], Any]] = [
+    *(
+        lambda q: logging.getLogger(name="tests.analysis.heard").info(q),
+        lambda q: logging.LoggerAdapter(heard, {}).info(q),
+    ),
+    lambda q: functools.partial(logging.getLogger, "tests.analysis.heard")().info(q),
     *(sets_on_class, sets_before, sets_on_function, sorts, lambda q: child.go(), lambda q: proxy.get()),
     *(lambda q: read("name", "other"), lambda q: cached(key)),
 ]
