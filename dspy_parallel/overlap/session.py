@@ -141,6 +141,8 @@ class Session:
         """How often the scout has begun a call, sent its request or had its reply."""
         self._rested = 0
         """After which of these nothing more came for some turns."""
+        self._pause: asyncio.Future[None] | None = None
+        """While somebody counts these turns."""
         self._lock = threading.Lock()
         self.on_result: Callable[[Pending, Any], None] = lambda pending, value: None
         self.on_failure: Callable[[Call, BaseException], None] = lambda call, exc: None
@@ -190,8 +192,16 @@ class Session:
         counted, as nobody can say of a call whether it waits for a thread that is at work, or for this main line.
         """
         while self._rested != (moves := self.moves) and not self.is_closed:
-            for _ in range(PATIENCE):
-                await asyncio.sleep(0)
+            if self._pause is not None and self._pause.get_loop() is asyncio.get_running_loop():
+                await asyncio.shield(self._pause)  # of four hundred nodes, one counts for all
+                continue
+            pause = self._pause = asyncio.get_running_loop().create_future()
+            try:
+                for _ in range(PATIENCE):
+                    await asyncio.sleep(0)
+            finally:
+                self._pause = None
+                pause.set_result(None)
             if moves == self.moves:
                 self._rested = moves
 
