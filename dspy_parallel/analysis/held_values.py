@@ -21,7 +21,7 @@ import pydantic
 
 from .harmless_calls import DATA_TYPES, LAZY, is_data, is_data_class
 from .log_listeners import is_heard_by_nobody
-from .trusted_types import CONTAINERS, RECORDS, SCALARS, is_known, is_limit
+from .trusted_types import CONTAINERS, RECORDS, SCALARS, is_heap_type, is_known, is_limit
 
 __all__ = ["LEAF", "MISSING", "Held", "Holdings", "attributes_of", "box_of", "foreign_types"]
 
@@ -77,7 +77,7 @@ _slots: weakref.WeakKeyDictionary[type, list[Any]] = weakref.WeakKeyDictionary()
 def _slots_of(cls: type) -> list[Any]:
     found = _slots.get(cls)
     if found is None:
-        members = (member for base in cls.__mro__ if base.__flags__ & (1 << 9) for member in vars(base).values())
+        members = (member for base in cls.__mro__ if is_heap_type(base) for member in vars(base).values())
         found = _slots[cls] = [member for member in members if type(member) is types.MemberDescriptorType]
     return found
 

@@ -21,7 +21,7 @@ from .held_values import Held
 from .object_contents import contents, hands_out, is_record
 from .places import package_of
 from .reach import Arguments, Frame, Reach
-from .trusted_types import is_generated, is_known, unpatched
+from .trusted_types import is_generated, is_heap_type, is_known, unpatched
 
 __all__ = [
     "METACLASSES",
@@ -399,7 +399,7 @@ def _operators_of(cls: type) -> Iterator[tuple[str, Any, type]]:
     for base in cls.__mro__:
         if base not in CALLERS and (is_known(base) or is_known_type(base) or is_harmless_class(base)):
             continue
-        if base in CALLERS or not base.__flags__ & (1 << 9):
+        if base in CALLERS or not is_heap_type(base):
             yield "", None, base
             continue
         for name, value in vars(base).items():

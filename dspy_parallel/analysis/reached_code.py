@@ -17,7 +17,7 @@ from .reach import Arguments, Frame, Reach
 from .reached_attributes import ask_truth, assign_attribute, attribute, operate, use_context
 from .reached_calls import call, call_method
 from .reached_classes import use_type
-from .trusted_types import BOXES
+from .trusted_types import BOXES, is_heap_type
 
 __all__ = ["new_reach"]
 
@@ -189,7 +189,7 @@ class _Reader:
     def caught(self, classes: Value) -> Value:
         """What an exception may be: of the user's own classes it has what was put into it."""
         found = [atom.value for atom in classes if is_a(getattr(atom, "value", None), type)]
-        made = {self.reach.instance(cls) for cls in found if cls.__flags__ & (1 << 9)}
+        made = {self.reach.instance(cls) for cls in found if is_heap_type(cls)}
         return frozenset(made | {each for cls, each in self.reach.instances.items() if issubclass(cls, (*found,))})
 
     def do_Raise(self, node: ast.Raise) -> None:

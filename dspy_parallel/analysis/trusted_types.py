@@ -44,6 +44,7 @@ __all__ = [
     "is_exception",
     "is_from",
     "is_generated",
+    "is_heap_type",
     "is_known",
     "is_limit",
     "is_made_plainly",
@@ -133,8 +134,12 @@ def unpatched(value: Any) -> Any:
     return value
 
 
-_HEAP = 1 << 9
 _OTHERS = (typing.Generic, typing.Protocol, abc.ABC, pydantic.BaseModel, operator.itemgetter, pydantic.ValidationError)
+
+
+def is_heap_type(cls: type) -> bool:
+    """Whether it was made at run time, as by `class`: static types of extensions are not (`Py_TPFLAGS_HEAPTYPE`)."""
+    return bool(cls.__flags__ & (1 << 9))
 
 
 def is_builtin_method(fn: Any) -> bool:
@@ -253,13 +258,13 @@ def _is_of_dspy(cls: type) -> bool:
 
 def _is_of_python(cls: type) -> bool:
     """Whether nothing in it is written in C that is not known."""
-    return all(is_known(base) or base.__flags__ & _HEAP for base in cls.__mro__)
+    return all(is_known(base) or is_heap_type(base) for base in cls.__mro__)
 
 
 @functools.partial(once, if_it_raises=True)
 def runs_on_access(cls: type) -> bool:
     """Whether looking up an attribute may run code of the user's."""
-    if not cls.__flags__ & _HEAP:
+    if not is_heap_type(cls):
         return False
     return _own(cls, lambda name: name in ("__getattribute__", "__class__"))
 
