@@ -75,11 +75,7 @@ class TestDemo:
         with LMServer(hold=True, max_hold=600) as server:
             provider = ("--model", "openai/any", "--api-base", server.api_base, "--api-key", "k")
             process = subprocess.Popen(
-                [*COMMAND, "demo", *provider],
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
+                [*COMMAND, "demo", *provider], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
             try:
                 server.wait_for(held=1, timeout=280)
