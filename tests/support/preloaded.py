@@ -54,9 +54,9 @@ def ask() -> None:
             os.kill(forked, missed)
         status = received(connection, 4)
     code = os.waitstatus_to_exitcode(int.from_bytes(status, "big"))
-    if code < 0 and code != -signal.SIGKILL:
-        signal.signal(-code, signal.SIG_DFL)
     if code < 0:
+        if code != -signal.SIGKILL:  # whose handler can't be set
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)
 
