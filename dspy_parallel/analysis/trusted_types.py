@@ -22,7 +22,7 @@ import typing
 import uuid
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import dspy
 import pydantic
@@ -76,19 +76,20 @@ VALUES = frozenset(
 _NAMED = frozenset((types.FunctionType, types.BuiltinFunctionType, types.ModuleType, functools.partial))
 """They are what their names say, as far as anybody who prints or compares them can tell."""
 
+T = TypeVar("T")
 MAX_ITEMS = 100_000
 """How much is looked through at a time."""
 
 
-def once(look: Callable[[type], bool], *, if_it_raises: bool = False) -> Callable[[type], bool]:
+def once(look: Callable[[type], T], *, if_it_raises: Any = False) -> Callable[[type], T]:
     """Remember the answer for each class, as long as it exists.
 
     Extension types may raise at the most harmless look. What the answer is then, is on the safe side.
     """
-    answers: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
+    answers: weakref.WeakKeyDictionary[type, T] = weakref.WeakKeyDictionary()
 
     @functools.wraps(look)
-    def answer(cls: type) -> bool:
+    def answer(cls: type) -> T:
         known = answers.get(cls)
         if known is None:
             try:
@@ -341,19 +342,10 @@ def is_box(cls: type) -> bool:
     return cls in CONTAINERS or cls in RECORDS or (cls not in SCALARS and is_model(cls))
 
 
-_methods: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
-
-
+@functools.partial(once, if_it_raises={})
 def methods_of(cls: type) -> dict[str, Any]:
     """The methods and properties of a class of the user's, or of those that its fields are of, by their names."""
-    known = _methods.get(cls)
-    if known is None:
-        try:
-            known = dict(_methods_of(cls, set()))
-        except Exception:  # an extension type, whose methods are not known by name
-            known = {}
-        _methods[cls] = known
-    return known
+    return dict(_methods_of(cls, set()))
 
 
 _METHODS = (staticmethod, classmethod, property)
